@@ -1,0 +1,1 @@
+"""First-party codec backends, one file each; they register through the entry-point group `vcframe`."""

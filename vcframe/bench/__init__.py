@@ -1,0 +1,1 @@
+"""Benchmarks: rate-distortion measurements on real files."""

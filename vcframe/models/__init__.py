@@ -1,0 +1,1 @@
+"""The models shipped with the package, one safetensors file each."""
