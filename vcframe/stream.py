@@ -1,0 +1,154 @@
+"""What vcframe adds to a codec's file so that it can be restored; packing, parsing, checking.
+
+The addition is a payload of 13 bytes (integers unsigned, big endian):
+
+    offset  size  field
+    0       2     magic, "vc"
+    2       1     bits 7..4 version of this layout, 1
+                  bit  3    1 if the original picture was grey
+                  bits 2..0 scale: the original has `scale` times the sides of the coded picture
+    3       4     model id: the first four bytes of the SHA-256 of the model's weights
+    7       1     quality level that the networks were given: the unit quality in steps of 1/255
+    8       1     bits 7..4 height trim, bits 3..0 width trim: original side = coded side * scale - trim
+    9       4     CRC-32 of the container's head (if any), bytes 0..8 and the codec's stream, in this order
+
+A codec that can `embed` carries the payload in its format's own place, so the file stays an ordinary file of
+the format. Any other codec's stream goes into the generic container:
+
+    offset  size  field
+    0       4     magic, "VCF1"
+    4       1     n, length of the codec's name in bytes
+    5       n     the codec's name, ASCII
+    5 + n   13    payload
+    18 + n  rest  the codec's stream
+
+The check value is verified before a codec sees a byte of the stream: decoders accept many damaged streams
+silently, and some never return from one.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from vcframe.codec import Codec, VcframeError
+
+MAGIC = b"vc"
+VERSION = 1
+PAYLOAD_BYTES = 13
+CONTAINER_MAGIC = b"VCF1"
+CONTAINER_EXTENSION = ".vcf"
+NUM_LEVELS = 256
+MAX_SCALE = 7
+
+
+class StreamError(VcframeError):
+    """A file carries a vcframe payload that is damaged or of an unknown version."""
+
+
+@dataclass(frozen=True)
+class Payload:
+    """What a decoder must know besides the codec's stream."""
+
+    model_id: str
+    """8 lower-case hexadecimal digits."""
+    scale: int
+    """Original sides over coded sides, 1..7."""
+    level: int
+    """Unit quality times 255, 0..255."""
+    trims: tuple[int, int]
+    """Rows and columns to drop after scaling, each below `scale`."""
+    grey: bool
+    """Whether the original picture was grey (a codec without grey codes three equal channels)."""
+
+    @property
+    def unit(self) -> float:
+        """The quality that the networks were given, 0 worst .. 1 best."""
+        return self.level / (NUM_LEVELS - 1)
+
+    def size(self, coded: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the original picture from those of the coded one."""
+        return coded[0] * self.scale - self.trims[0], coded[1] * self.scale - self.trims[1]
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """A file taken apart; its check value was right."""
+
+    codec_name: str
+    stream: bytes
+    payload: Payload
+
+
+def pack(codec: Codec, stream: bytes, payload: Payload) -> bytes:
+    """Return the file that carries `stream` and `payload`: the codec's own format if it can embed."""
+    head = _payload_head(payload)
+    try:
+        return codec.embed(stream, head + _check(head, stream))
+    except NotImplementedError:
+        name = codec.name.encode("ascii")
+        prefix = CONTAINER_MAGIC + bytes([len(name)]) + name
+        return prefix + head + _check(prefix, head, stream) + stream
+
+
+def unpack(data: bytes, codecs: Iterable[Codec]) -> Unpacked | None:
+    """Take a file apart, asking each codec whether it finds a payload in its own format.
+
+    Returns None for a file that carries no payload. Raises `StreamError` if it carries one that is damaged
+    or of an unknown version.
+    """
+    if data.startswith(CONTAINER_MAGIC):
+        return _unpack_container(data)
+    for codec in codecs:
+        found = codec.extract(data)
+        if found is not None and found[1].startswith(MAGIC):
+            stream, raw = found
+            return Unpacked(codec.name, stream, _parse(raw, b"", stream))
+    return None
+
+
+def _unpack_container(data: bytes) -> Unpacked:
+    name_start = len(CONTAINER_MAGIC) + 1
+    payload_start = name_start + (data[name_start - 1] if len(data) >= name_start else 0)
+    stream_start = payload_start + PAYLOAD_BYTES
+    if len(data) <= stream_start:
+        raise StreamError(f"truncated vcframe container: it ends after {len(data)} bytes")
+    prefix, stream = data[:payload_start], data[stream_start:]
+    payload = _parse(data[payload_start:stream_start], prefix, stream)
+    return Unpacked(prefix[name_start:].decode("ascii", "replace"), stream, payload)
+
+
+def _parse(raw: bytes, prefix: bytes, stream: bytes) -> Payload:
+    """Verify and read the payload `raw` of `stream`, `prefix` being the head of its container."""
+    head, check = raw[: PAYLOAD_BYTES - 4], raw[PAYLOAD_BYTES - 4 :]
+    version = head[2] >> 4 if len(head) > 2 else 0
+    if version != VERSION or not head.startswith(MAGIC):
+        raise StreamError(
+            f"vcframe payload of version {version}; this vcframe reads version {VERSION}: "
+            "the file is damaged or was written by another vcframe"
+        )
+    if check != _check(prefix, head, stream):
+        raise StreamError("vcframe file is damaged: its check value (CRC-32) does not match its contents")
+    scale, trims = head[2] & 7, (head[8] >> 4, head[8] & 15)
+    if scale < 1 or max(trims) >= scale:
+        raise StreamError(f"vcframe payload is invalid: scale {scale} with trims {trims[0]} and {trims[1]}")
+    return Payload(head[3:7].hex(), scale, head[7], trims, grey=bool(head[2] & 8))
+
+
+def _payload_head(payload: Payload) -> bytes:
+    """Everything but the check value; a payload that does not fit its fields is a programmer's mistake."""
+    model_id = bytes.fromhex(payload.model_id)
+    assert len(model_id) == 4, f"model id must have 8 hexadecimal digits, got {payload.model_id!r}"
+    assert 1 <= payload.scale <= MAX_SCALE, payload.scale
+    assert 0 <= payload.level < NUM_LEVELS, payload.level
+    assert all(0 <= trim < payload.scale for trim in payload.trims), payload
+    flags = VERSION << 4 | payload.grey << 3 | payload.scale
+    return MAGIC + bytes([flags, *model_id, payload.level, payload.trims[0] << 4 | payload.trims[1]])
+
+
+def _check(*parts: bytes) -> bytes:
+    value = 0
+    for part in parts:
+        value = zlib.crc32(part, value)
+    return value.to_bytes(4, "big")
