@@ -1,0 +1,170 @@
+"""JPEG through Pillow (libjpeg-turbo): optimised Huffman tables always, progressive where it is smaller.
+
+Payloads travel in a COM segment right after SOI (ISO/IEC 10918-1, B.2.4.5), which every decoder skips.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from vcframe import Codec, CodecError, Image, QualityScale, Traits, UsageError, hookimpl
+
+SOI, COM = b"\xff\xd8", b"\xff\xfe"
+PAYLOAD_MARK = b"vc"
+
+# ISO/IEC 10918-1, tables K.1 and K.2, in raster order.
+LUMINANCE = (
+    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56,
+    14, 17, 22, 29, 51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92,
+    49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99,
+)  # fmt: skip
+CHROMINANCE = (
+    17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99, 24, 26, 56, 99, 99, 99, 99, 99,
+    47, 66, 99, 99, 99, 99, 99, 99, *(99,) * 32,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class JpegOptions:
+    """Settings that change the bytes; Huffman tables are always optimised."""
+
+    progressive: Literal["auto", "always", "never"] = "auto"
+    """`auto` codes both ways and keeps the smaller file; the pixels are the same."""
+    subsampling: Literal["4:2:0", "4:4:4"] = "4:2:0"
+    flat: float = 0.0
+    """0 keeps the standard quantisation tables, 1 makes them flat, between is a blend; see `_table`."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.flat <= 1.0:
+            raise UsageError(f"codec jpeg: flat={self.flat!r} is outside 0..1")
+
+
+class JpegCodec(Codec):
+    """Baseline or progressive JPEG, grey or YCbCr, 8 bits."""
+
+    name = "jpeg"
+    extension = ".jpg"
+    quality_scale = QualityScale(
+        1, 95, 1, (1, 4, 6, 9, 13, 20, 31, 50, 70, 83, 90, 95), "libjpeg quality, scales the tables"
+    )
+    traits = Traits(max_side=65500, block=8, speed="fast")
+    Options = JpegOptions
+
+    def encode(self, image: Image, quality: float) -> bytes:
+        """Code with Pillow; the smaller of baseline and progressive when `progressive` is `auto`."""
+        image = self.check_image(image)
+        quality = self.quality_scale.check(quality)
+        kinds = {"auto": (False, True), "always": (True,), "never": (False,)}[self.options.progressive]
+        try:
+            return min((self._encode(image, quality, kind) for kind in kinds), key=len)
+        except Exception as error:
+            raise CodecError(f"jpeg: encoding failed: {error}") from error
+
+    def _encode(self, image: Image, quality: float, progressive: bool) -> bytes:
+        from PIL import Image as PillowImage
+
+        flat = self.options.flat
+        tables = [_table(base, quality, flat) for base in (LUMINANCE, CHROMINANCE)]
+        out = io.BytesIO()
+        PillowImage.fromarray(image).save(
+            out,
+            "JPEG",
+            qtables=tables[: 1 if image.ndim == 2 else 2],
+            optimize=True,
+            progressive=progressive,
+            subsampling=self.options.subsampling,
+        )
+        return out.getvalue()
+
+    def decode(self, data: bytes) -> Image:
+        """Decode with Pillow, which refuses truncated data; grey stays `(H, W)`, all else becomes RGB."""
+        from PIL import JpegImagePlugin
+
+        height, width, channels = self.check_stream(data)
+        try:
+            # The plugin's own class, not Image.open: no other format may answer for these bytes.
+            with JpegImagePlugin.JpegImageFile(io.BytesIO(data)) as file:
+                image = np.array(file.convert("L" if channels == 1 else "RGB"))
+        except Exception as error:
+            raise CodecError(f"jpeg: decoding failed: {error}") from error
+        if image.shape[:2] != (height, width):
+            raise CodecError(f"jpeg: header says {width}x{height}, decoded {image.shape[1]}x{image.shape[0]}")
+        return image
+
+    def version(self) -> str:
+        """The libjpeg-turbo inside Pillow."""
+        import PIL
+        from PIL import features
+
+        return f"libjpeg-turbo {features.version('libjpeg_turbo')} (Pillow {PIL.__version__})"
+
+    def probe(self, data: bytes) -> tuple[int, int, int]:
+        """Read the frame header (SOF) by walking the marker segments."""
+        if data[:2] != SOI:
+            raise CodecError("jpeg: not a JPEG file (no SOI marker)")
+        position = 2
+        while position + 4 <= len(data) and data[position] == 0xFF:
+            marker = data[position + 1]
+            if marker == 0xFF:
+                position += 1
+                continue
+            (length,) = struct.unpack_from(">H", data, position + 2)
+            if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+                if length < 8 or position + 10 > len(data):
+                    break
+                height, width, channels = struct.unpack_from(">HHB", data, position + 5)
+                return height, width, 1 if channels == 1 else 3
+            if marker == 0xDA or length < 2:
+                break
+            position += 2 + length
+        raise CodecError("jpeg: no frame header found")
+
+    def embed(self, data: bytes, payload: bytes) -> bytes:
+        """Splice a COM segment after SOI."""
+        if data[:2] != SOI:
+            raise CodecError("jpeg: not a JPEG file (no SOI marker)")
+        body = PAYLOAD_MARK + payload
+        return SOI + COM + struct.pack(">H", len(body) + 2) + body + data[2:]
+
+    def extract(self, data: bytes) -> tuple[bytes, bytes] | None:
+        """Cut the COM segment after SOI, where it is ours."""
+        if data[:4] != SOI + COM or data[6:8] != PAYLOAD_MARK:
+            return None
+        end = 4 + struct.unpack_from(">H", data, 4)[0]
+        if end < 8 or end > len(data):
+            return None
+        return SOI + data[end:], data[8:end]
+
+    def unavailable(self) -> str | None:
+        """Pillow is needed."""
+        try:
+            import PIL.Image  # noqa: F401
+        except ImportError as error:
+            return f"Pillow cannot be imported ({error}); install it with: pip install pillow"
+        return None
+
+
+def _table(base: tuple[int, ...], quality: float, flat: float) -> list[int]:
+    """Quantisation table in raster order, entries 1..255.
+
+    A flat table holds the geometric mean of `base` in every place; the blend is geometric too, and libjpeg's
+    quality scaling (`jpeg_quality_scaling`: 5000/q below 50, else 200 - 2q, in per cent) is applied after it,
+    so every entry falls as quality rises whatever the blend. `flat` 0 gives libjpeg's tables exactly.
+    """
+    percent = 5000 // int(quality) if quality < 50 else 200 - 2 * int(quality)
+    entries = np.asarray(base, np.float64)
+    if flat > 0:
+        level = np.exp(np.log(entries).mean())
+        entries = entries ** (1 - flat) * level**flat
+    return [int(v) for v in np.clip((entries * percent + 50) // 100, 1, 255)]
+
+
+@hookimpl
+def vcframe_codecs() -> list[type[Codec]]:
+    """The JPEG backend."""
+    return [JpegCodec]

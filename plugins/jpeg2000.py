@@ -1,0 +1,151 @@
+"""JPEG 2000 through imagecodecs (OpenJPEG): raw codestreams, irreversible, no container boxes.
+
+Payloads travel in a COM marker segment of the main header (ISO/IEC 15444-1, A.9.2), which decoders skip.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+
+from vcframe import Codec, CodecError, Image, QualityScale, Traits, UsageError, hookimpl
+
+SOC_SIZ = b"\xff\x4f\xff\x51"
+COM, SOT = 0xFF64, 0xFF90
+PAYLOAD_MARK = b"vc"
+
+
+@dataclass(frozen=True)
+class Jpeg2000Options:
+    """Settings that change the bytes; the 9/7 wavelet, the colour transform and one tile are fixed."""
+
+    resolutions: int = 6
+    """Resolution levels, 1..33; fewer where the picture's shorter side does not allow that many."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.resolutions <= 33:
+            raise UsageError(f"codec jpeg2000: resolutions={self.resolutions!r} is outside 1..33")
+
+
+class Jpeg2000Codec(Codec):
+    """JPEG 2000 codestream, grey or RGB, 8 bits, one tile, one quality layer."""
+
+    name = "jpeg2000"
+    extension = ".j2k"
+    quality_scale = QualityScale(
+        15,
+        50,
+        0.1,
+        (15, 19, 21.5, 23.5, 25.5, 27.5, 29.5, 32, 35, 39, 43.5, 50),
+        "target PSNR in dB",
+    )
+    traits = Traits(max_side=65535, block=1, speed="medium")
+    Options = Jpeg2000Options
+
+    def encode(self, image: Image, quality: float) -> bytes:
+        """Code towards a PSNR of `quality` dB over all samples (reached to about 0.5 dB)."""
+        import imagecodecs
+
+        image = self.check_image(image)
+        quality = self.quality_scale.check(quality)
+        try:
+            data = imagecodecs.jpeg2k_encode(
+                image,
+                level=quality,
+                codecformat="j2k",
+                reversible=False,
+                mct=image.ndim == 3,
+                resolutions=min(self.options.resolutions, min(image.shape[:2]).bit_length()),
+                numthreads=1,
+            )
+        except Exception as error:
+            raise CodecError(f"jpeg2000: encoding failed: {error}") from error
+        # OpenJPEG signs its files with a 39-byte comment that says nothing about the picture.
+        for start, marker, end in reversed(_segments(data)):
+            if marker == COM:
+                data = data[:start] + data[end:]
+        return bytes(data)
+
+    def decode(self, data: bytes) -> Image:
+        """Decode with OpenJPEG."""
+        import imagecodecs
+
+        shape = self.check_stream(data)
+        try:
+            image = np.asarray(imagecodecs.jpeg2k_decode(data, numthreads=1))
+        except Exception as error:
+            raise CodecError(f"jpeg2000: decoding failed: {error}") from error
+        if image.dtype != np.uint8 or image.shape != (shape[:2] if shape[2] == 1 else shape):
+            raise CodecError(f"jpeg2000: header says {shape}, decoded {image.dtype} {image.shape}")
+        return np.ascontiguousarray(image)
+
+    def version(self) -> str:
+        """The OpenJPEG inside imagecodecs."""
+        import imagecodecs
+
+        return f"{imagecodecs.jpeg2k_version()} (imagecodecs {imagecodecs.__version__})"
+
+    def probe(self, data: bytes) -> tuple[int, int, int]:
+        """Read the SIZ marker segment, which is always the first."""
+        if data[:4] != SOC_SIZ or len(data) < 42:
+            raise CodecError("jpeg2000: not a JPEG 2000 codestream (no SOC and SIZ markers)")
+        right, bottom, left, top = struct.unpack_from(">4I", data, 8)
+        (channels,) = struct.unpack_from(">H", data, 40)
+        components = data[42 : 42 + 3 * channels]
+        if channels not in (1, 3) or components != b"\x07\x01\x01" * channels:
+            raise CodecError("jpeg2000: only 8-bit grey or RGB without subsampling is supported")
+        return bottom - top, right - left, channels
+
+    def embed(self, data: bytes, payload: bytes) -> bytes:
+        """Insert a COM marker segment before the first tile part."""
+        position = _header_end(data)
+        # Rcom = 0 says binary (A.9.2).
+        body = struct.pack(">HH", len(PAYLOAD_MARK) + len(payload) + 4, 0) + PAYLOAD_MARK + payload
+        return data[:position] + struct.pack(">H", COM) + body + data[position:]
+
+    def extract(self, data: bytes) -> tuple[bytes, bytes] | None:
+        """Cut our COM marker segment, the last of the main header."""
+        for start, marker, end in reversed(_segments(data)):
+            body = data[start + 4 : end]
+            if marker == COM and body.startswith(b"\0\0" + PAYLOAD_MARK):
+                return data[:start] + data[end:], body[2 + len(PAYLOAD_MARK) :]
+        return None
+
+    def unavailable(self) -> str | None:
+        """imagecodecs with its OpenJPEG extension is needed."""
+        try:
+            import imagecodecs
+
+            imagecodecs.jpeg2k_version()
+        except Exception as error:
+            return f"imagecodecs with OpenJPEG is missing ({error}); install it with: pip install imagecodecs"
+        return None
+
+
+def _segments(data: bytes) -> list[tuple[int, int, int]]:
+    """`(start, marker, end)` of each main-header marker segment, up to SOT or damage."""
+    found: list[tuple[int, int, int]] = []
+    position = 2
+    while data[:4] == SOC_SIZ and position + 4 <= len(data):
+        marker, length = struct.unpack_from(">HH", data, position)
+        end = position + 2 + length
+        if marker == SOT or marker < 0xFF00 or length < 2 or end > len(data):
+            break
+        found.append((position, marker, end))
+        position = end
+    return found
+
+
+def _header_end(data: bytes) -> int:
+    segments = _segments(data)
+    if not segments:
+        raise CodecError("jpeg2000: not a JPEG 2000 codestream (no SOC and SIZ markers)")
+    return segments[-1][2]
+
+
+@hookimpl
+def vcframe_codecs() -> list[type[Codec]]:
+    """The JPEG 2000 backend."""
+    return [Jpeg2000Codec]
