@@ -86,8 +86,16 @@ def test_units_and_sizes() -> None:
 def test_a_file_without_payload_is_nobodys() -> None:
     assert unpack(b"STREAM", [Raw(), Trailing()]) is None
     assert unpack(b"", [Raw(), Trailing()]) is None
-    foreign = Trailing().embed(b"STREAM", b"a comment....")
-    assert unpack(foreign, [Trailing()]) is None
+
+
+@pytest.mark.parametrize("payload", [b"a comment....", b"vc", b"", b"vc\x12" + bytes(20)])
+def test_a_payload_of_another_kind_is_refused(payload: bytes) -> None:
+    class Holder(Trailing):
+        def extract(self, data: bytes) -> tuple[bytes, bytes] | None:
+            return b"STREAM", payload
+
+    with pytest.raises(StreamError, match="damaged"):
+        unpack(b"STREAM", [Holder()])
 
 
 @pytest.mark.parametrize("codec", [Raw(), Trailing()])

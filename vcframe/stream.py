@@ -102,7 +102,7 @@ def unpack(data: bytes, codecs: Iterable[Codec]) -> Unpacked | None:
         return _unpack_container(data)
     for codec in codecs:
         found = codec.extract(data)
-        if found is not None and found[1].startswith(MAGIC):
+        if found is not None:
             stream, raw = found
             return Unpacked(codec.name, stream, _parse(raw, b"", stream))
     return None
@@ -122,8 +122,10 @@ def _unpack_container(data: bytes) -> Unpacked:
 def _parse(raw: bytes, prefix: bytes, stream: bytes) -> Payload:
     """Verify and read the payload `raw` of `stream`, `prefix` being the head of its container."""
     head, check = raw[: PAYLOAD_BYTES - 4], raw[PAYLOAD_BYTES - 4 :]
-    version = head[2] >> 4 if len(head) > 2 else 0
-    if version != VERSION or not head.startswith(MAGIC):
+    if len(raw) < PAYLOAD_BYTES or not head.startswith(MAGIC):
+        raise StreamError(f"vcframe file is damaged: its payload of {len(raw)} bytes has no magic")
+    version = head[2] >> 4
+    if version != VERSION:
         raise StreamError(
             f"vcframe payload of version {version}; this vcframe reads version {VERSION}: "
             "the file is damaged or was written by another vcframe"
