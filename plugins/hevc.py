@@ -3,7 +3,8 @@
 Clause and syntax names are those of ITU-T H.265. The encoder sees the picture extended to a multiple of 8 by
 repeating its edge; the sequence parameter set's conformance window says what to show, so any player crops.
 That window counts chroma samples, so an odd side in 4:2:0 needs one bit more: a NAL unit of an unspecified
-type (48..61 in table 7-1, which decoders drop) holds it. Payloads travel in another of that kind.
+type (table 7-1; of those, 56 and up may follow the picture in its access unit) holds it. Payloads travel in
+another of that kind. Types 62 and 63 are left alone: FFmpeg reads them as Dolby Vision.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 
 from vcframe import Codec, CodecError, Image, QualityScale, Traits, hookimpl
 
-SPS, ODD_SIZE, PAYLOAD = 33, 48, 49
+SPS, ODD_SIZE, PAYLOAD = 33, 56, 57
 START = b"\0\0\1"
 PAYLOAD_MARK = b"vc"
 # x265 shrinks its coding tree unit with the picture, and levels 5 and up do not allow units of 16.
@@ -46,7 +47,7 @@ class HevcCodec(Codec):
     quality_scale = QualityScale(
         0, 51, 1, (51, 48, 45, 42, 38, 35, 30, 26, 21, 15, 9, 0), "quantisation parameter QP, lower is better"
     )
-    traits = Traits(max_side=8192, block=8, speed="medium")
+    traits = Traits(max_side=16384, block=8, speed="medium")
     Options = HevcOptions
 
     def encode(self, image: Image, quality: float) -> bytes:
@@ -84,7 +85,7 @@ class HevcCodec(Codec):
             **tune,
             # ipratio=1: else x265 codes intra pictures 3 steps below the QP it is given.
             "x265-params": "log-level=none:keyint=1:bframes=0:rc-lookahead=0:lookahead-slices=0:ipratio=1"
-            ":pools=none:frame-threads=1:wpp=0:repeat-headers=1:aud=0:hrd=0"
+            ":pools=none:frame-threads=1:wpp=0:repeat-headers=1:aud=0:hrd=0:vui-timing-info=0"
             f":range=full:colormatrix=smpte170m:{parameters}",
         }
         return b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)])
@@ -157,7 +158,8 @@ class HevcCodec(Codec):
 
             av.CodecContext.create("libx265", "w")
         except Exception as error:
-            return f"PyAV with libx265 or OpenCV is missing ({error}); install with: pip install av opencv-python-headless"
+            packages = "pip install av opencv-python-headless"
+            return f"PyAV with libx265 or OpenCV is missing ({error}); install with: {packages}"
         return None
 
 
