@@ -98,10 +98,12 @@ def write_bytes(path: Path, data: bytes) -> None:
     The file has the permissions that the umask gives a new file; a link is followed; a device or pipe is
     written directly. Raises `ImageError` naming the path and the reason.
     """
+    path = Path(path)
     target = Path(os.path.realpath(path))
     try:
-        if target.exists() and not stat.S_ISREG(target.stat().st_mode):
-            target.write_bytes(data)
+        # Asked of `path`: what a pipe's /dev/fd link resolves to is not a path.
+        if path.exists() and not stat.S_ISREG(path.stat().st_mode):
+            path.write_bytes(data)
         else:
             _write_and_rename(target, data)
     except OSError as error:
