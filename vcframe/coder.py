@@ -1,0 +1,177 @@
+"""`compress` and `decompress`: from a picture to a file and back; quality decisions and targets.
+
+    compress    picture -> description network -> codec -> payload added (`vcframe.stream`)
+    decompress  payload taken off and verified -> codec -> post-processing network -> picture
+
+The networks are given the quality's unit value rounded to 1/255 on both sides: that is what fits the payload.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vcframe.codec import DEFAULT_MAX_PIXELS, Codec, CodecError, Image, UsageError
+from vcframe.images import as_colour, luma
+from vcframe.stream import NUM_LEVELS, Payload, StreamError, pack, unpack
+
+if TYPE_CHECKING:
+    from vcframe.model import Model
+    from vcframe.registry import Registry
+
+# Bytes are only nearly monotone in quality: past the step where the search stops, so many more may still fit.
+NUM_NEIGHBOURS = 3
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """A picture as a file."""
+
+    data: bytes
+    """The whole file, payload included."""
+    quality: float
+    """The codec's own number."""
+    bpp: float
+    """Bits of the whole file per pixel of the ORIGINAL picture."""
+    description: Image
+    """What the codec was given."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Length of the file."""
+        return len(self.data)
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A file as a picture."""
+
+    image: Image
+    """`(H, W, 3)` or `(H, W)`, size and kind of the original."""
+    codec_name: str
+    model_id: str | None
+    """The model that restored it; None for an ordinary picture without a payload, decoded as it is."""
+    coded_size: tuple[int, int]
+    """Height and width of the picture inside the codec's stream."""
+
+
+def compress(
+    image: Image,
+    codec: Codec,
+    *,
+    quality: float | None = None,
+    target_bpp: float | None = None,
+    model: Model | None = None,
+) -> Compressed:
+    """Compress a picture at a quality of the codec's own scale, or at the best one that fits a rate.
+
+    Exactly one of `quality` and `target_bpp` (bits of the whole file per original pixel) is given. Without a
+    model the result is the plain codec's file. Raises `UsageError` for a bad value, for a rate that even the
+    lowest quality exceeds, for a model that belongs to another codec configuration, and for a grey model with
+    a colour picture; `CodecError` if the codec refuses the picture.
+    """
+    if (quality is None) == (target_bpp is None):
+        raise UsageError("give either a quality or a target in bits per pixel")
+    if model is not None:
+        _check_model(model, codec)
+    code = functools.cache(functools.partial(_compress_at, image, codec, model))
+    if quality is not None:
+        return code(codec.quality_scale.check(quality))
+    assert target_bpp is not None
+    return _best_that_fits(code, codec, target_bpp)
+
+
+def decompress(
+    data: bytes,
+    registry: Registry,
+    find_model: Callable[[str, Codec], Model],
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+) -> Restored:
+    """Restore a picture from a file that `compress` wrote, or decode an ordinary picture file.
+
+    `find_model` is given the model id in the file and the codec. Raises `StreamError` for a damaged file,
+    `PluginError` for a codec that is not installed, what `find_model` raises, and `CodecError` for a file
+    that no codec decodes or that claims more than `max_pixels` pixels.
+    """
+    codecs = [record.codec(max_pixels=max_pixels) for record in registry.codecs.values()]
+    unpacked = unpack(data, codecs)
+    if unpacked is None:
+        return _decode_ordinary(data, [codec for codec in codecs if codec.unavailable() is None])
+    payload = unpacked.payload
+    codec = registry.codec(unpacked.codec_name, max_pixels=max_pixels)
+    coded_height, coded_width, _ = codec.probe(unpacked.stream)
+    height, width = payload.size((coded_height, coded_width))
+    if min(height, width) < 1 or height * width > max_pixels:
+        raise CodecError(f"the file claims {width}x{height} pixels, outside 1..{max_pixels} in all")
+    model = find_model(payload.model_id, codec)
+    if model.card.scale != payload.scale:
+        raise StreamError(f"model {model.id} has scale {model.card.scale}, the file has {payload.scale}")
+    decoded = codec.decode(unpacked.stream)
+    image = model.restore(luma(decoded) if payload.grey else decoded, payload.unit, (height, width))
+    return Restored(image, codec.name, payload.model_id, (coded_height, coded_width))
+
+
+def _compress_at(image: Image, codec: Codec, model: Model | None, quality: float) -> Compressed:
+    height, width = image.shape[:2]
+    level = round(codec.quality_scale.unit(quality) * (NUM_LEVELS - 1))
+    description = image if model is None else model.describe(image, level / (NUM_LEVELS - 1))
+    if not codec.traits.grey:
+        description = as_colour(description)
+    data = codec.encode(description, quality)
+    if model is not None:
+        scale, (coded_height, coded_width) = model.card.scale, description.shape[:2]
+        trims = coded_height * scale - height, coded_width * scale - width
+        data = pack(codec, data, Payload(model.id, scale, level, trims, grey=image.ndim == 2))
+    return Compressed(data, quality, 8 * len(data) / (height * width), description)
+
+
+def _best_that_fits(code: Callable[[float], Compressed], codec: Codec, target_bpp: float) -> Compressed:
+    """Bisect over the steps of the quality scale, then look past the step where the search stopped."""
+    if not (math.isfinite(target_bpp) and target_bpp > 0):
+        raise UsageError(f"target {target_bpp:g} bpp must be above 0")
+    qualities = codec.quality_scale.steps()
+    fits, exceeds = -1, len(qualities)
+    while exceeds - fits > 1:
+        middle = (fits + exceeds) // 2
+        if code(qualities[middle]).bpp <= target_bpp:
+            fits = middle
+        else:
+            exceeds = middle
+    candidates = [code(quality) for quality in qualities[max(fits, 0) : exceeds + NUM_NEIGHBOURS]]
+    fitting = [candidate for candidate in candidates if candidate.bpp <= target_bpp]
+    if not fitting:
+        lowest = min(candidates, key=lambda candidate: candidate.num_bytes)
+        raise UsageError(
+            f"{codec.name} cannot reach {target_bpp:g} bpp on this picture: the lowest is "
+            f"{math.ceil(lowest.bpp * 1000) / 1000:.3f} bpp ({lowest.num_bytes} bytes)"
+        )
+    return fitting[-1]
+
+
+def _check_model(model: Model, codec: Codec) -> None:
+    trained_for = model.card.codec
+    if trained_for["codec"] != codec.name or type(codec).from_config(trained_for) != codec:
+        raise UsageError(
+            f"model {model.id} was trained for {_as_words(trained_for)}, not {_as_words(codec.config())}: "
+            "give these options, another model (see `vcframe models`) or none"
+        )
+
+
+def _as_words(config: dict[str, object]) -> str:
+    options = config.get("options")
+    assert isinstance(options, dict)
+    return " ".join([str(config["codec"]), *(f"{key}={value}" for key, value in options.items())])
+
+
+def _decode_ordinary(data: bytes, codecs: Sequence[Codec]) -> Restored:
+    for codec in codecs:
+        try:
+            height, width, _ = codec.probe(data)
+        except CodecError:
+            continue
+        return Restored(codec.decode(data), codec.name, None, (height, width))
+    names = ", ".join(codec.name for codec in codecs) or "none"
+    raise CodecError(f"no codec recognises this file; available: {names}")
