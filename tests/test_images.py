@@ -177,6 +177,7 @@ def test_the_first_picture_of_a_phone_jpeg_with_a_second_one_is_read(tmp_path: P
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif"])
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 @pytest.mark.parametrize("part", [0.0, 0.02, 0.5, 0.9])
 def test_truncated_files_are_one_line_with_path_and_reason(
     tmp_path: Path, colour: Image, name: str, part: float
