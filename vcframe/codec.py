@@ -6,6 +6,7 @@ Nothing here imports torch or a codec library: a plugin module must be cheap to 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import types
 import typing
@@ -64,10 +65,12 @@ class QualityScale:
         ordered = self.sweep if self.higher_is_better else self.sweep[::-1]
         if not (self.step > 0 and self.minimum < self.maximum):
             raise PluginError(f"quality scale needs step > 0 and minimum < maximum, got {self}")
-        if len(self.sweep) < 3 or any(a >= b for a, b in zip(ordered, ordered[1:], strict=False)):
+        if len(self.sweep) < 3 or any(a >= b for a, b in itertools.pairwise(ordered)):
             raise PluginError(f"quality sweep must be strictly monotone with 3 or more entries: {self.sweep}")
         if {self.sweep[0], self.sweep[-1]} != {self.minimum, self.maximum}:
             raise PluginError(f"quality sweep must run over {self.minimum:g}..{self.maximum:g}: {self.sweep}")
+        if any(not math.isclose(self.check(quality), quality) for quality in self.sweep):
+            raise PluginError(f"quality sweep must fall on steps of {self.step:g}: {self.sweep}")
 
     @property
     def higher_is_better(self) -> bool:
@@ -80,8 +83,7 @@ class QualityScale:
             raise UsageError(
                 f"quality {quality:g} is outside {self.minimum:g}..{self.maximum:g} ({self.meaning})"
             )
-        rounded = self.minimum + round((quality - self.minimum) / self.step) * self.step
-        return min(rounded, self.maximum)
+        return self._at(round((quality - self.minimum) / self.step))
 
     def unit(self, quality: float) -> float:
         """Map the codec's number to 0 (worst) .. 1 (best)."""
@@ -103,9 +105,13 @@ class QualityScale:
 
     def steps(self) -> list[float]:
         """Every quality of the scale, worst first."""
-        count = int(round((self.maximum - self.minimum) / self.step)) + 1
-        ascending = [min(self.minimum + i * self.step, self.maximum) for i in range(count)]
+        count = round((self.maximum - self.minimum) / self.step) + 1
+        ascending = [self._at(i) for i in range(count)]
         return ascending if self.higher_is_better else ascending[::-1]
+
+    def _at(self, index: int) -> float:
+        # Rounded, so that 15 + 29 * 0.1 is the 17.9 that a user types and JSON prints.
+        return min(round(self.minimum + index * self.step, 9), self.maximum)
 
 
 @dataclass(frozen=True)
@@ -140,7 +146,7 @@ class Codec(ABC):
 
     @dataclass(frozen=True)
     class Options:
-        """Codec-specific settings: one field with an explicit default for every setting that changes bytes."""
+        """Codec-specific settings: a field with an explicit default for every setting that changes bytes."""
 
     options: Any
 
@@ -221,7 +227,8 @@ class Codec(ABC):
             raise CodecError(
                 f"{self.name}: sides must be {low}..{high} pixels, got {image.shape[1]}x{image.shape[0]}"
             )
-        return np.ascontiguousarray(image)
+        # A copy: numpy leaves the strides of a side of 1 as they come, and libraries insist on the usual ones.
+        return image.copy(order="C")
 
     @final
     def check_stream(self, data: bytes) -> tuple[int, int, int]:
@@ -262,7 +269,7 @@ def _checked_options(codec: Codec, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _convert(value: Any, hint: Any) -> Any:
-    """Return `value` as `hint` (bool, int, float, str, Literal or a union of these), or raise `ValueError`."""
+    """Return `value` as `hint` (bool, int, float, str, None, Literal or a union), or raise `ValueError`."""
     origin = typing.get_origin(hint)
     if origin is Literal:
         for choice in typing.get_args(hint):
@@ -275,6 +282,10 @@ def _convert(value: Any, hint: Any) -> Any:
                 return _convert(value, choice)
             except ValueError:
                 continue
+        raise ValueError
+    if hint is types.NoneType:
+        if value is None or value == "none":
+            return None
         raise ValueError
     if hint is bool:
         words = {"true": True, "false": False}
