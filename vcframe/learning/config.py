@@ -1,0 +1,85 @@
+"""What a training run is told: validated once, written to the run folder before the first step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from vcframe.codec import UsageError
+from vcframe.networks import Preset
+
+Schedule = Literal["joint", "paper"]
+
+
+class TrainConfig(BaseModel):
+    """One training run. `TrainConfig.checked(...)` turns validation errors into one clear line."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    codec: dict[str, Any]
+    """`Codec.config()` of the codec to train around."""
+    schedule: Schedule = "joint"
+    preset: Preset = "small"
+    scale: Literal[1, 2] = 2
+    quality: float | None = None
+    """The one quality of the `paper` schedule, the codec's own number; `joint` covers the whole sweep."""
+    data: tuple[str, ...] = ()
+    """Folders, files and globs; empty for the embedded dead-leaves pictures."""
+    out: Path
+    minutes: float | None = Field(default=None, gt=0)
+    steps: int | None = Field(default=None, ge=5)
+    seed: int = Field(default=0, ge=0)
+    device: str = "auto"
+
+    channels: Literal[1, 3] = 3
+    batch: int = Field(default=16, ge=1)
+    """Patches per step while the description network stands still."""
+    patch: int = Field(default=96, ge=16, multiple_of=16)
+    """Side of a patch of the original picture, in pixels."""
+    crop: int = Field(default=256, ge=32, multiple_of=16)
+    """Side of the crops that are coded as a whole."""
+    joint_batch: int = Field(default=4, ge=1)
+    """Crops per step while all three networks move."""
+    joint_crop: int = Field(default=192, ge=32, multiple_of=16)
+    pool: int = Field(default=512, ge=1)
+    """Coded crops held ready."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    dssim: float = Field(default=1.0, ge=0)
+    """Weight of the structural term in the `paper` schedule's description objective."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainConfig:
+        if (self.minutes is None) == (self.steps is None):
+            raise ValueError("give either minutes or steps")
+        if (self.schedule == "paper") != (self.quality is not None):
+            raise ValueError("the paper schedule needs one quality; the joint schedule takes none")
+        if self.preset == "paper" and self.channels != 1:
+            raise ValueError("the paper preset codes luma: channels must be 1")
+        if self.preset == "paper" and self.schedule == "joint":
+            raise ValueError("the paper preset has one quality and no bits: use schedule paper")
+        if self.patch > self.crop:
+            raise ValueError(f"patch {self.patch} is larger than crop {self.crop}")
+        return self
+
+    @classmethod
+    def checked(cls, **values: Any) -> TrainConfig:
+        """Build; raises `UsageError` with one line that names the setting and what is wrong.
+
+        Left open, `channels` and the learning rate follow the preset (luma and 3e-4 for `paper`).
+        """
+        if values.get("preset") == "paper":
+            values = {"channels": 1, "learning_rate": 3e-4, "batch": 8, **values}
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            reason = first["msg"].removeprefix("Value error, ")
+            raise UsageError(f"training: {where}: {reason}" if where else f"training: {reason}") from error
+
+    def continues(self, other: TrainConfig) -> bool:
+        """Whether a checkpoint of `other` may be continued: all but the length and device of the run agree."""
+        ignored = {"minutes", "steps", "device", "out"}
+        return self.model_dump(exclude=ignored) == other.model_dump(exclude=ignored)

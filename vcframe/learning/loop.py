@@ -1,0 +1,333 @@
+"""The loop: build or resume, take steps, validate on real files, save."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import vcframe
+from vcframe.codec import Codec, UsageError, VcframeError
+from vcframe.images import write_bytes
+from vcframe.learning.coded import CodingRoom
+from vcframe.learning.config import TrainConfig
+from vcframe.learning.engine import Engine, TrainingError, cosine
+from vcframe.learning.phases import (
+    JointPhase,
+    PaperDescriptionPhase,
+    PaperVirtualPhase,
+    Phase,
+    PostPhase,
+    Workshop,
+    network_describe,
+    plain_describe,
+)
+from vcframe.learning.sources import DeadLeavesSource, PictureSource, open_files
+from vcframe.learning.validation import Curve, gain_percent, interpolate, measure, measured_slopes
+from vcframe.model import Card, Model
+from vcframe.networks import Networks, build_networks
+from vcframe.registry import Registry
+
+CHECKPOINT = "checkpoint.pt"
+MODEL = "model.safetensors"
+REPORT = "report.json"
+CHECKPOINT_EVERY_S = 60.0
+
+JOINT_PLAN = (("post", 0.5), ("virtual", 0.07), ("joint", 0.25), ("finish", 0.18))
+"""Phases of the joint schedule and their shares of the budget."""
+
+PAPER_ROUNDS = 3
+PAPER_ROUND = (("post", 0.14), ("virtual", 0.1), ("description", 0.05))
+PAPER_PLAN = PAPER_ROUND * PAPER_ROUNDS + (("finish", 1 - PAPER_ROUNDS * sum(s for _, s in PAPER_ROUND)),)
+"""The paper's alternation, and the post-processing network once more for the last descriptions."""
+
+
+class Interrupted(VcframeError):
+    """The user stopped the run; a checkpoint is on disk."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands, for a progress bar. `fraction` is of the whole run."""
+
+    phase: str
+    step: int
+    num_steps: int | None
+    elapsed_s: float
+    remaining_s: float | None
+    fraction: float
+    text: str
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a finished run leaves."""
+
+    model_path: Path
+    report: dict[str, Any]
+
+
+@dataclass
+class State:
+    """What a checkpoint restores, besides weights and optimisers."""
+
+    phase: int = 0
+    step: int = 0
+    """Steps taken in this phase."""
+    total_steps: int = 0
+    elapsed_s: float = 0.0
+    waited_s: float = 0.0
+    """Seconds of `elapsed_s` that the networks waited for the codec."""
+    slopes: list[float] = field(default_factory=list)
+    slope_units: list[float] = field(default_factory=list)
+    best_score: float | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def fit(config: TrainConfig, registry: Registry, on_progress: Callable[[Progress], None]) -> TrainResult:
+    """Train one system and leave `model.safetensors`, `report.json` and `config.json` in `config.out`.
+
+    Continues where a checkpoint of the same configuration stands in the folder. Raises `Interrupted` after
+    Ctrl-C, with a checkpoint saved; `TrainingError` where the loss is no longer finite; `UsageError` for
+    settings that do not fit the codec or the folder.
+    """
+    codec = registry.codec_from_config(config.codec)
+    if config.quality is not None:
+        codec.quality_scale.check(config.quality)
+    engine = Engine(config.device)
+    _open_folder(config)
+    torch.manual_seed(config.seed)
+    networks = _networks(config, codec)
+    source: PictureSource = open_files(config.data) if config.data else DeadLeavesSource(config.seed)
+    room = CodingRoom(codec)
+    try:
+        run = Run(config, Workshop(config, engine, room, source, networks), on_progress)
+        return run.to_the_end()
+    finally:
+        room.close()
+        source.close()
+
+
+class Run:
+    """One run of `fit`: the state, the clock and the files."""
+
+    def __init__(
+        self, config: TrainConfig, workshop: Workshop, on_progress: Callable[[Progress], None]
+    ) -> None:
+        self.config, self.shop, self.on_progress = config, workshop, on_progress
+        self.plan = JOINT_PLAN if config.schedule == "joint" else PAPER_PLAN
+        for network in (workshop.networks.description, workshop.networks.post, workshop.networks.virtual):
+            workshop.engine.place(network)
+        self.state = State()
+        self.best: dict[str, Any] | None = None
+        self.optimiser_states: dict[str, Any] = {}
+        self._resume()
+        self.started = time.perf_counter() - self.state.elapsed_s
+        self.waited_before = self.state.waited_s
+        self.anchor: Curve | None = None
+
+    def to_the_end(self) -> TrainResult:
+        """Take every step that is left, then write the model."""
+        try:
+            self.anchor = measure(self.shop, with_networks=False)
+            while self.state.phase < len(self.plan):
+                self._run_phase()
+                self._validate()
+                self.state.phase, self.state.step, self.optimiser_states = self.state.phase + 1, 0, {}
+                self._save_checkpoint({})
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"stopped; a checkpoint is in {self.config.out}: the same command continues from it"
+            ) from None
+        return self._write_result()
+
+    def _run_phase(self) -> None:
+        phase = self._make_phase()
+        for name, saved in self.optimiser_states.items():
+            phase.optimisers[name].adam.load_state_dict(saved)
+        last_save = time.perf_counter()
+        name = self.plan[self.state.phase][0]
+        try:
+            while (fraction := self._phase_fraction()) < 1:
+                result = phase.step(self.state.step, cosine(fraction))
+                self.state.step += 1
+                self.state.total_steps += 1
+                self._clock()
+                if not math.isfinite(result.loss):
+                    raise TrainingError(f"loss is {result.loss} at step {self.state.step} of phase {name}")
+                self.on_progress(self._progress(name, result.text))
+                if time.perf_counter() - last_save > CHECKPOINT_EVERY_S:
+                    self._save_checkpoint(phase.optimisers)
+                    last_save = time.perf_counter()
+        except KeyboardInterrupt:
+            self._save_checkpoint(phase.optimisers)
+            raise
+
+    def _make_phase(self) -> Phase:
+        """The current phase; deterministic in the weights at its start, so that it can be made again."""
+        index, name = self.state.phase, self.plan[self.state.phase][0]
+        moved = any(name in ("joint", "description") for name, _ in self.plan[:index])
+        describe = network_describe(self.shop) if moved else plain_describe(self.config.scale)
+        if name in ("post", "finish"):
+            return PostPhase(self.shop, describe, index)
+        if self.config.schedule == "joint":
+
+            def slope(unit: float) -> float:
+                return interpolate(self.state.slope_units, self.state.slopes, unit)
+
+            return JointPhase(self.shop, index, slope, move_description=name == "joint")
+        if name == "virtual":
+            return PaperVirtualPhase(self.shop, describe, index)
+        return PaperDescriptionPhase(self.shop, index)
+
+    def _phase_bounds(self) -> tuple[float, float]:
+        shares = [share for _, share in self.plan]
+        return sum(shares[: self.state.phase]), sum(shares[: self.state.phase + 1])
+
+    def _phase_fraction(self) -> float:
+        low, high = self._phase_bounds()
+        if self.config.steps is not None:
+            first, last = round(low * self.config.steps), round(high * self.config.steps)
+            return self.state.step / (last - first) if last > first else 1.0
+        assert self.config.minutes is not None
+        done = self.state.elapsed_s / (60 * self.config.minutes)
+        return (done - low) / (high - low)
+
+    def _clock(self) -> None:
+        self.state.elapsed_s = time.perf_counter() - self.started
+        self.state.waited_s = self.waited_before + self.shop.room.waited_s
+
+    def _progress(self, phase: str, text: str) -> Progress:
+        state, config = self.state, self.config
+        if config.steps is not None:
+            fraction = state.total_steps / config.steps
+            remaining = state.elapsed_s / fraction * (1 - fraction)
+        else:
+            assert config.minutes is not None
+            fraction = min(state.elapsed_s / (60 * config.minutes), 1.0)
+            remaining = 60 * config.minutes - state.elapsed_s
+        return Progress(
+            phase, state.total_steps, config.steps, state.elapsed_s, max(remaining, 0.0), min(fraction, 1.0), text
+        )
+
+    def _validate(self) -> None:
+        """Judge the networks on real files; keep them if they are the best so far."""
+        assert self.anchor is not None
+        name = self.plan[self.state.phase][0]
+        if name == "virtual":
+            return
+        curve = measure(self.shop, with_networks=True)
+        score = gain_percent(self.anchor, curve)
+        if name == "post":
+            self.state.slope_units, self.state.slopes = list(curve.units), measured_slopes(curve)
+        self._clock()
+        self.state.history.append(
+            {
+                "phase": name,
+                "steps": self.state.total_steps,
+                "minutes": round(self.state.elapsed_s / 60, 2),
+                "bd_rate_percent_against_plain_resampling": score,
+                "units": list(curve.units),
+                "bpp": curve.mean_bpp,
+                "psnr_db": curve.mean_psnr_db,
+                "psnr_db_plain_resampling": self.anchor.mean_psnr_db,
+                "bpp_plain_resampling": self.anchor.mean_bpp,
+            }
+        )
+        # One quality gives no curve to compare: the paper's schedule keeps its last networks.
+        if score is None or self.state.best_score is None or score < self.state.best_score:
+            self.state.best_score = score
+            self.best = self._weights(("description", "post"))
+        text = "" if score is None else f"{score:+.1f} % against plain resampling"
+        self.on_progress(self._progress(f"{name} validated", text))
+
+    def _weights(self, names: tuple[str, ...]) -> dict[str, Any]:
+        return {name: copy.deepcopy(getattr(self.shop.networks, name).state_dict()) for name in names}
+
+    def _save_checkpoint(self, optimisers: dict[str, Any]) -> None:
+        import io
+
+        buffer = io.BytesIO()
+        torch.save(
+            {
+                "config": self.config.model_dump_json(),
+                "state": dataclasses.asdict(self.state),
+                "networks": self._weights(("description", "post", "virtual")),
+                "optimisers": {name: optimiser.adam.state_dict() for name, optimiser in optimisers.items()},
+                "best": self.best,
+            },
+            buffer,
+        )
+        write_bytes(self.config.out / CHECKPOINT, buffer.getvalue())
+
+    def _resume(self) -> None:
+        path = self.config.out / CHECKPOINT
+        if not path.exists():
+            return
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        if not self.config.continues(TrainConfig.model_validate_json(saved["config"])):
+            raise UsageError(
+                f"{self.config.out} holds a run with other settings: give another --out, or remove it"
+            )
+        self.state = State(**saved["state"])
+        for name, weights in saved["networks"].items():
+            getattr(self.shop.networks, name).load_state_dict(weights)
+        self.optimiser_states, self.best = saved["optimisers"], saved["best"]
+
+    def _write_result(self) -> TrainResult:
+        config, state = self.config, self.state
+        assert self.best is not None
+        for name, weights in self.best.items():
+            getattr(self.shop.networks, name).load_state_dict(weights)
+        report: dict[str, Any] = {
+            "schedule": config.schedule,
+            "data": self.shop.source.summary,
+            "steps": state.total_steps,
+            "minutes": round(state.elapsed_s / 60, 2),
+            "waited_for_codec_percent": round(100 * state.waited_s / max(state.elapsed_s, 1e-9), 1),
+            "seed": config.seed,
+            "validation_bd_rate_percent": state.best_score,
+            "slopes": state.slopes,
+        }
+        if config.quality is not None:
+            report["quality"] = config.quality
+        card = Card(
+            codec=config.codec,
+            codec_version=self.shop.room.codec.version(),
+            preset=config.preset,
+            scale=config.scale,
+            block=self.shop.room.codec.traits.block,
+            channels=config.channels,
+            training=report,
+            vcframe_version=vcframe.__version__,
+        )
+        model = Model(card, self.shop.networks, str(self.shop.engine.device))
+        model.save(config.out / MODEL)
+        full = {**report, "model": model.id, "torch": torch.__version__, "history": state.history}
+        write_bytes(config.out / REPORT, json.dumps(full, indent=1).encode())
+        return TrainResult(config.out / MODEL, full)
+
+
+def _networks(config: TrainConfig, codec: Codec) -> Networks:
+    networks = build_networks(config.preset, config.scale, codec.traits.block, config.channels)
+    if config.schedule == "paper":
+        # The paper's virtual codec imitates codec and post-processing together: a twin of the latter.
+        twin = build_networks(config.preset, config.scale, codec.traits.block, config.channels).post
+        return dataclasses.replace(networks, virtual=twin)
+    return networks
+
+
+def _open_folder(config: TrainConfig) -> None:
+    try:
+        config.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the folder {config.out}: {error.strerror}") from error
+    write_bytes(config.out / "config.json", config.model_dump_json(indent=1).encode())

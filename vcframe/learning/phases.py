@@ -1,0 +1,268 @@
+"""The phases of training. A phase's `step` does maths only: files, prints and clocks live in the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vcframe.codec import Image
+from vcframe.images import to_image
+from vcframe.learning.coded import CodedPool, CodingRoom, Describe, draw_quality, to_chw
+from vcframe.learning.config import TrainConfig
+from vcframe.learning.engine import Engine, Optimiser
+from vcframe.learning.objective import (
+    MIN_MSE,
+    content_and_gradient,
+    dssim,
+    mse_per_picture,
+    rate_distortion,
+    relative_mse,
+)
+from vcframe.learning.sources import PictureSource, to_channels
+from vcframe.networks import Networks, downsample, round_to_8_bit
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step reports."""
+
+    loss: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What every phase works with."""
+
+    config: TrainConfig
+    engine: Engine
+    room: CodingRoom
+    source: PictureSource
+    networks: Networks
+
+
+class Phase(Protocol):
+    """A stretch of training with a fixed set of moving networks."""
+
+    optimisers: dict[str, Optimiser]
+
+    def step(self, step: int, factor: float) -> StepResult:
+        """Take step number `step` of this phase at `factor` times the learning rate."""
+        ...
+
+
+def plain_describe(scale: int) -> Describe:
+    """The description without a network: plain resampling."""
+
+    def describe(picture: Image, unit: float) -> Image:
+        if scale == 1:
+            return picture
+        return to_image(downsample(to_chw(picture)[None].float() / 255, scale)[0])
+
+    return describe
+
+
+def network_describe(workshop: Workshop) -> Describe:
+    """The description network as it is now."""
+    network, engine = workshop.networks.description, workshop.engine
+
+    def describe(picture: Image, unit: float) -> Image:
+        with torch.inference_mode():
+            x_BCHW, unit_B = engine.to(to_chw(picture)[None].float() / 255, torch.tensor([unit]))
+            return to_image(network(x_BCHW, unit_B)[0].cpu())
+
+    return describe
+
+
+class PostPhase:
+    """Train the post-processing network on real decoded pictures; the description network stands still."""
+
+    def __init__(self, workshop: Workshop, describe: Describe, key: int) -> None:
+        self.shop = workshop
+        self.pool = CodedPool(workshop.room, workshop.source, describe, workshop.config, key)
+        self.optimisers = {"post": Optimiser(workshop.networks.post, workshop.config.learning_rate)}
+
+    def step(self, step: int, factor: float) -> StepResult:
+        batch = self.pool.batch(step)
+        x, decoded, unit_B, plain_mse_B = self.shop.engine.to(
+            batch.original, batch.decoded, batch.unit_B, batch.plain_mse_B
+        )
+        size = (x.shape[-2], x.shape[-1])
+        with self.shop.engine.autocast():
+            restored = self.shop.networks.post(decoded, unit_B, size).float()
+        if self.shop.config.schedule == "paper":
+            loss = content_and_gradient(restored, x)
+        else:
+            loss = relative_mse(restored, x, plain_mse_B)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimisers["post"].step(factor)
+        return StepResult(loss.item(), f"loss {loss.item():.4f}")
+
+
+class JointPhase:
+    """Train all three networks together, the real codec always in the forward pass.
+
+    The virtual codec carries gradients only: the post-processing network sees `real + (virtual -
+    stop(virtual))`, whose value is the real decoded picture, and the objective's bits are the real file's.
+    With `move_description=False` only the virtual codec learns, from what the description network emits.
+    """
+
+    def __init__(
+        self, workshop: Workshop, key: int, slope: Callable[[float], float], move_description: bool
+    ) -> None:
+        self.shop, self.key, self.slope, self.move = workshop, key, slope, move_description
+        networks, rate = workshop.networks, workshop.config.learning_rate
+        self.optimisers = {"virtual": Optimiser(networks.virtual, rate)}
+        if move_description:
+            # Both have already been trained, or begin at a good classical operation: smaller steps.
+            self.optimisers["post"] = Optimiser(networks.post, 0.3 * rate)
+            self.optimisers["description"] = Optimiser(networks.description, 0.5 * rate)
+        self.crops: dict[int, list[Future[tuple[Image, float]]]] = {}
+
+    def step(self, step: int, factor: float) -> StepResult:
+        engine, networks = self.shop.engine, self.shop.networks
+        pictures, qualities = self._pictures(step)
+        scale_of = self.shop.room.codec.quality_scale
+        units = [scale_of.unit(q) for q in qualities]
+        x, unit_B = engine.to(torch.stack([to_chw(p) for p in pictures]).float() / 255, torch.tensor(units))
+
+        with engine.autocast(), torch.set_grad_enabled(self.move):
+            description = networks.description(x, unit_B).float()
+        rounded = round_to_8_bit(description)
+        coding = [
+            self.shop.room.threads.submit(self.shop.room.roundtrip, to_image(y.cpu()), quality)
+            for y, quality in zip(rounded.detach(), qualities, strict=True)
+        ]
+        # The virtual codec's forward pass runs while the real codec works.
+        leaf = rounded.detach().requires_grad_()
+        with engine.autocast():
+            virtual, virtual_bits_B = networks.virtual(leaf, unit_B)
+        virtual, virtual_bits_B = virtual.float(), virtual_bits_B.float()
+        real, real_bits_B = self._collect(coding)
+
+        text = ""
+        loss = torch.zeros(())
+        if self.move:
+            decoded = real.clone().requires_grad_()
+            with engine.autocast():
+                restored = networks.post(decoded, unit_B, (x.shape[-2], x.shape[-1])).float()
+            slope_B = torch.tensor([self.slope(u) for u in units], device=x.device)
+            # Anchored bits: the value is the real file's, the relative change is the virtual codec's.
+            bits_B = virtual_bits_B.detach().requires_grad_()
+            anchored_B = bits_B * (real_bits_B / bits_B.detach())
+            mse_B = mse_per_picture(restored, x)
+            loss = rate_distortion(mse_B, anchored_B, slope_B)
+            loss.backward()  # type: ignore[no-untyped-call]
+            assert decoded.grad is not None and bits_B.grad is not None
+            (grad_y,) = torch.autograd.grad(
+                [virtual, virtual_bits_B], [leaf], [decoded.grad, bits_B.grad], retain_graph=True
+            )
+            rounded.backward(grad_y)  # type: ignore[no-untyped-call]
+            text = f"loss {loss.item():.4f}  "
+        fidelity, pixel, bits = virtual_codec_loss(virtual, virtual_bits_B, leaf, real, real_bits_B)
+        fidelity.backward()  # type: ignore[no-untyped-call]
+        for optimiser in self.optimisers.values():
+            optimiser.step(factor)
+        text += f"virtual: error {pixel:.2f} of identity's, bits {100 * bits:.0f} % off"
+        return StepResult(loss.item() if self.move else fidelity.item(), text)
+
+    def _pictures(self, step: int) -> tuple[list[Image], list[float]]:
+        """This step's crops, cut in threads during the last one, and their qualities."""
+        for ahead in (step, step + 1):
+            if ahead not in self.crops:
+                count = self.shop.config.joint_batch
+                threads = self.shop.room.threads
+                self.crops[ahead] = [threads.submit(self._draw, ahead * count + i) for i in range(count)]
+        drawn = [self.shop.room.wait(future) for future in self.crops.pop(step)]
+        return [picture for picture, _ in drawn], [quality for _, quality in drawn]
+
+    def _draw(self, index: int) -> tuple[Image, float]:
+        config = self.shop.config
+        rng = np.random.default_rng([config.seed, 3, self.key, index])
+        quality = draw_quality(self.shop.room.codec, config, rng)
+        return to_channels(self.shop.source.crop(index, config.joint_crop, rng), config.channels), quality
+
+    def _collect(self, coding: Iterable[Future[tuple[Image, float]]]) -> tuple[Tensor, Tensor]:
+        coded = [self.shop.room.wait(future) for future in coding]
+        decoded = torch.stack([to_chw(picture) for picture, _ in coded]).float() / 255
+        real, bits_B = self.shop.engine.to(decoded, torch.tensor([bits for _, bits in coded]))
+        return real, bits_B
+
+
+def virtual_codec_loss(
+    virtual: Tensor, virtual_bits_B: Tensor, description: Tensor, real: Tensor, real_bits_B: Tensor
+) -> tuple[Tensor, float, float]:
+    """How far the virtual codec is from the real one.
+
+    Returns the loss, the squared pixel error over the one of the identity, and the mean relative error
+    of the bits.
+    """
+    identity_B = mse_per_picture(description.detach(), real).clamp(min=MIN_MSE)
+    pixel = (mse_per_picture(virtual, real) / identity_B).mean()
+    log_ratio_B = virtual_bits_B.clamp(min=1.0).log() - real_bits_B.log()
+    bits = F.smooth_l1_loss(log_ratio_B, torch.zeros_like(log_ratio_B), beta=0.1)
+    relative = (log_ratio_B.detach().exp() - 1).abs().mean()
+    return pixel + bits, pixel.item(), relative.item()
+
+
+class PaperVirtualPhase:
+    """The paper's virtual codec network: description before coding to the post-processed picture."""
+
+    def __init__(self, workshop: Workshop, describe: Describe, key: int) -> None:
+        self.shop = workshop
+        self.pool = CodedPool(workshop.room, workshop.source, describe, workshop.config, key)
+        self.optimisers = {"virtual": Optimiser(workshop.networks.virtual, workshop.config.learning_rate)}
+
+    def step(self, step: int, factor: float) -> StepResult:
+        batch, networks, engine = self.pool.batch(step), self.shop.networks, self.shop.engine
+        description, decoded, unit_B = engine.to(batch.description, batch.decoded, batch.unit_B)
+        size = (batch.original.shape[-2], batch.original.shape[-1])
+        with engine.autocast():
+            with torch.no_grad():
+                target = networks.post(decoded, unit_B, size).float()
+            imitation = restore_virtually(networks, description, unit_B, size)
+        loss = content_and_gradient(imitation, target)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimisers["virtual"].step(factor)
+        return StepResult(loss.item(), f"loss {loss.item():.4f}")
+
+
+class PaperDescriptionPhase:
+    """The paper's description step: through the frozen virtual codec, with DSSIM to the plain reduction."""
+
+    def __init__(self, workshop: Workshop, key: int) -> None:
+        self.shop, self.key = workshop, key
+        rate = workshop.config.learning_rate
+        self.optimisers = {"description": Optimiser(workshop.networks.description, rate)}
+
+    def step(self, step: int, factor: float) -> StepResult:
+        config, networks, engine = self.shop.config, self.shop.networks, self.shop.engine
+        rng = np.random.default_rng([config.seed, 4, self.key, step])
+        crops = [self.shop.source.crop(step * config.batch + i, config.patch, rng) for i in range(config.batch)]
+        pictures = torch.stack([to_chw(to_channels(crop, config.channels)) for crop in crops]).float() / 255
+        codec = self.shop.room.codec
+        units = [codec.quality_scale.unit(draw_quality(codec, config, rng)) for _ in crops]
+        x, unit_B = engine.to(pictures, torch.tensor(units))
+        networks.virtual.requires_grad_(False)
+        with engine.autocast():
+            description = networks.description(x, unit_B).float()
+            imitation = restore_virtually(networks, description, unit_B, (x.shape[-2], x.shape[-1]))
+        structure = dssim(description, downsample(x, config.scale).clamp(0, 1))
+        loss = content_and_gradient(imitation, x) + config.dssim * structure
+        loss.backward()  # type: ignore[no-untyped-call]
+        networks.virtual.requires_grad_(True)
+        self.optimisers["description"].step(factor)
+        return StepResult(loss.item(), f"loss {loss.item():.4f}  dssim {structure.item():.4f}")
+
+
+def restore_virtually(networks: Networks, description: Tensor, unit_B: Tensor, size: tuple[int, int]) -> Tensor:
+    """The paper's virtual codec imitates codec and post-processing together."""
+    out: Tensor = networks.virtual(description, unit_B, size)
+    return out.float()

@@ -1,0 +1,115 @@
+"""Judge the system on held-out pictures: real files, real decodes, never the virtual codec's numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from vcframe.codec import Image
+from vcframe.images import to_image
+from vcframe.learning.coded import MIN_NET_BITS, Describe, to_chw
+from vcframe.learning.phases import Workshop, network_describe, plain_describe
+from vcframe.learning.sources import to_channels
+from vcframe.metrics import RatePoint, bd_rate, psnr
+from vcframe.networks import upsample
+
+SIDE = 384
+"""Validation looks at the middle of each picture, this many pixels a side."""
+UNITS = (0.0, 0.12, 0.25, 0.4, 0.55, 0.75)
+"""Unit qualities at which the system is judged."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Rate-distortion points of every validation picture, by unit quality."""
+
+    units: tuple[float, ...]
+    points: tuple[tuple[RatePoint, ...], ...]
+    net_bits: tuple[tuple[float, ...], ...]
+    """Bits of every file net of a flat picture's file of that size and quality."""
+
+    @property
+    def mean_psnr_db(self) -> list[float]:
+        """Mean PSNR at each unit quality."""
+        return [float(np.mean([row[i].psnr_db for row in self.points])) for i in range(len(self.units))]
+
+    @property
+    def mean_bpp(self) -> list[float]:
+        """Mean rate at each unit quality, whole files."""
+        return [float(np.mean([row[i].bpp for row in self.points])) for i in range(len(self.units))]
+
+
+def measure(workshop: Workshop, with_networks: bool) -> Curve:
+    """Code and restore every validation picture; without networks: plain resampling only."""
+    config = workshop.config
+    describe = network_describe(workshop) if with_networks else plain_describe(config.scale)
+    scale_of = workshop.room.codec.quality_scale
+    units = UNITS if config.quality is None else (scale_of.unit(config.quality),)
+    rows, bits = [], []
+    pictures = [to_channels(_middle(p), config.channels) for p in workshop.source.validation]
+    jobs = [(p, scale_of.native(u)) for p in pictures for u in units]
+    # Descriptions are made here, coded in threads, restored here: no network runs in a codec's thread.
+    coding = [workshop.room.threads.submit(_code, workshop, describe, p, q) for p, q in jobs]
+    results = []
+    for (picture, quality), future in zip(jobs, coding, strict=True):
+        decoded, num_bytes, net_bits = future.result()
+        restored = _restore(workshop, decoded, scale_of.unit(quality), picture, with_networks)
+        bpp = 8 * num_bytes / (picture.shape[0] * picture.shape[1])
+        results.append((RatePoint(quality, num_bytes, bpp, psnr(picture, restored), math.nan), net_bits))
+    for i in range(0, len(results), len(units)):
+        row = results[i : i + len(units)]
+        rows.append(tuple(point for point, _ in row))
+        bits.append(tuple(net for _, net in row))
+    return Curve(units, tuple(rows), tuple(bits))
+
+
+def gain_percent(anchor: Curve, test: Curve) -> float | None:
+    """Mean BD-rate of `test` against `anchor` over the pictures; None where no picture gives a number."""
+    results = [bd_rate(a, t).percent for a, t in zip(anchor.points, test.points, strict=True)]
+    numbers = [percent for percent in results if percent is not None]
+    return float(np.mean(numbers)) if numbers else None
+
+
+def measured_slopes(curve: Curve) -> list[float]:
+    """Slope `-d log(mse) / d log(net bits)` of the mean curve at each unit quality, kept in 0.05..1.5."""
+    log_mse = [-math.log(10) / 10 * value for value in curve.mean_psnr_db]
+    columns = range(len(curve.units))
+    log_bits = [float(np.mean([math.log(max(row[i], MIN_NET_BITS)) for row in curve.net_bits])) for i in columns]
+    if len(log_bits) < 2 or any(b <= a for a, b in zip(log_bits, log_bits[1:], strict=False)):
+        return [0.8] * len(curve.units)
+    return [float(s) for s in np.clip(-np.gradient(log_mse, log_bits), 0.05, 1.5)]
+
+
+def _code(
+    workshop: Workshop, describe: Describe, picture: Image, quality: float
+) -> tuple[Image, int, float]:
+    room = workshop.room
+    description = describe(picture, room.codec.quality_scale.unit(quality))
+    decoded, net_bits = room.roundtrip(description, quality)
+    num_bytes = round(net_bits / 8) + room.fixed_bytes(description.shape, quality)
+    return decoded, num_bytes, net_bits
+
+
+def _restore(
+    workshop: Workshop, decoded: Image, unit: float, picture: Image, with_networks: bool
+) -> Image:
+    size = (picture.shape[0], picture.shape[1])
+    d_BCHW, unit_B = workshop.engine.to(to_chw(decoded)[None].float() / 255, torch.tensor([unit]))
+    with torch.inference_mode():
+        if with_networks:
+            return to_image(workshop.networks.post(d_BCHW, unit_B, size)[0].cpu())
+        return to_image(upsample(d_BCHW, workshop.config.scale)[0, :, : size[0], : size[1]].cpu())
+
+
+def _middle(picture: Image) -> Image:
+    top, left = (max(s - SIDE, 0) // 2 for s in picture.shape[:2])
+    return np.ascontiguousarray(picture[top : top + SIDE, left : left + SIDE])
+
+
+def interpolate(units: Sequence[float], values: Sequence[float], unit: float) -> float:
+    """Piecewise linear through `(units, values)`, constant outside."""
+    return float(np.interp(unit, units, values))

@@ -1,0 +1,210 @@
+"""A trained model: weights and card; save, load, verify, list, the shipped ones.
+
+A model file is a safetensors file: weights in half precision, the card as JSON in the metadata. Its id is the
+first four bytes of the SHA-256 over the weights, so a file restored with another model cannot go unnoticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as safetensors_bytes
+from torch import Tensor
+
+from vcframe.codec import Codec, Image, UsageError, VcframeError
+from vcframe.images import as_colour, luma, to_image, to_tensor, write_bytes
+from vcframe.networks import Networks, Preset, build_networks
+
+MODELS_VARIABLE = "VCFRAME_MODELS"
+"""Environment variable: a folder with further models, searched after the shipped ones."""
+
+
+class ModelError(VcframeError):
+    """A model file is missing, damaged, of an unknown kind, or does not fit the codec or picture."""
+
+
+class Card(BaseModel):
+    """What a model is and how it was made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    codec: dict[str, Any]
+    """`Codec.config()` of the codec that the model was trained around."""
+    codec_version: str
+    preset: Preset
+    scale: Literal[1, 2]
+    block: int
+    """Block grid of the codec (`Traits.block`); it decides the layout of the description network."""
+    channels: Literal[1, 3]
+    training: dict[str, Any]
+    """Schedule, data, steps, minutes, seed and the validation figures of the run."""
+    vcframe_version: str
+
+    @property
+    def codec_name(self) -> str:
+        """Name of the codec that the model belongs to."""
+        return str(self.codec["codec"])
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model on disk, its card read and its weights verified, the networks not built."""
+
+    path: Path
+    id: str
+    card: Card
+
+
+class Model:
+    """Description and post-processing networks of one codec and scale, ready for use."""
+
+    def __init__(self, card: Card, networks: Networks, device: str = "cpu") -> None:
+        self.card = card
+        self.networks = networks
+        self.device = torch.device(device)
+        for network in (networks.description, networks.post):
+            network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+
+    @property
+    def id(self) -> str:
+        """Eight lower-case hexadecimal digits that name these weights."""
+        return weights_digest(_weights(self.networks))[:8]
+
+    def describe(self, image: Image, unit: float) -> Image:
+        """The picture that the codec sees, `ceil(side / scale)` on each side, same kind as `image`.
+
+        A colour model handles grey pictures as three equal channels; raises `UsageError` when a grey model
+        is given a colour picture.
+        """
+        self._check_kind(image)
+        with torch.inference_mode():
+            x_BCHW = self._to_tensor(image)
+            y_BCHW = self.networks.description(x_BCHW, self._unit(unit))
+        return _same_kind(to_image(y_BCHW[0].cpu()), image)
+
+    def restore(self, decoded: Image, unit: float, size: tuple[int, int]) -> Image:
+        """The restored picture, `(H, W) = size`, from the decoded description; same kind as `decoded`."""
+        self._check_kind(decoded)
+        with torch.inference_mode():
+            d_BCHW = self._to_tensor(decoded)
+            x_BCHW = self.networks.post(d_BCHW, self._unit(unit), size)
+        return _same_kind(to_image(x_BCHW[0].cpu()), decoded)
+
+    def save(self, path: Path) -> None:
+        """Write the model file; the weights are rounded to half precision."""
+        weights = _weights(self.networks)
+        metadata = {"vcframe_card": self.card.model_dump_json(), "sha256": weights_digest(weights)}
+        write_bytes(path, safetensors_bytes(weights, metadata))
+
+    @classmethod
+    def load(cls, path: Path, device: str = "cpu") -> Model:
+        """Read and verify a model file; raises `ModelError`."""
+        card, weights = _read(path)
+        networks = build_networks(card.preset, card.scale, card.block, card.channels)
+        for prefix in ("description", "post"):
+            own = {k[len(prefix) + 1 :]: v.float() for k, v in weights.items() if k.startswith(prefix + ".")}
+            try:
+                getattr(networks, prefix).load_state_dict(own)
+            except RuntimeError as error:
+                raise ModelError(f"{path}: weights do not fit preset {card.preset}") from error
+        return cls(card, networks, device)
+
+    def _check_kind(self, image: Image) -> None:
+        if self.card.channels == 1 and image.ndim == 3:
+            raise UsageError(
+                f"model {self.id} codes grey pictures only; convert the picture to grey or use a colour model"
+            )
+
+    def _to_tensor(self, image: Image) -> Tensor:
+        x_BCHW = to_tensor([as_colour(image) if self.card.channels == 3 else image])
+        return x_BCHW.to(self.device, memory_format=torch.channels_last)
+
+    def _unit(self, unit: float) -> Tensor:
+        return torch.tensor([unit], dtype=torch.float32, device=self.device)
+
+
+def list_models(codec_name: str | None = None, folders: Iterable[Path] = ()) -> list[ModelFile]:
+    """Models in the given folders, the shipped ones, and those under `$VCFRAME_MODELS`."""
+    shipped = Path(str(resources.files("vcframe.models")))
+    extra = [Path(os.environ[MODELS_VARIABLE])] if os.environ.get(MODELS_VARIABLE) else []
+    found = []
+    for folder in (*folders, shipped, *extra):
+        for path in sorted(folder.glob("*.safetensors")):
+            card, weights = _read(path)
+            if codec_name in (None, card.codec_name):
+                found.append(ModelFile(path, weights_digest(weights)[:8], card))
+    return found
+
+
+def find_model(reference: str | None, codec: Codec | None, device: str = "cpu") -> Model:
+    """Load a model by path or id; without a reference, the installed model of `codec`.
+
+    A model trained with exactly these codec options is preferred to one with other options of that codec.
+    Raises `ModelError` naming what is installed.
+    """
+    if reference is not None and Path(reference).is_file():
+        return Model.load(Path(reference), device)
+    name = codec.name if codec else None
+    models = list_models(name if reference is None else None)
+    if reference is not None:
+        for model in models:
+            if model.id == reference.lower():
+                return Model.load(model.path, device)
+        known = ", ".join(m.id for m in models) or "none"
+        raise ModelError(
+            f"no model file or id {reference!r}; installed ids: {known} (a folder of others: {MODELS_VARIABLE})"
+        )
+    if not models:
+        raise ModelError(f"no model for codec {name} is installed; make one: vcframe train --codec {name}")
+    config = codec.config() if codec else None
+    return Model.load(min(models, key=lambda m: m.card.codec != config).path, device)
+
+
+def weights_digest(weights: dict[str, Tensor]) -> str:
+    """SHA-256 over names, shapes and half-precision values, in the order of names."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(f"{name}{tuple(weights[name].shape)}".encode())
+        digest.update(weights[name].contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _weights(networks: Networks) -> dict[str, Tensor]:
+    parts = {"description": networks.description, "post": networks.post}
+    return {
+        f"{prefix}.{name}": value.detach().cpu().half().contiguous()
+        for prefix, network in parts.items()
+        for name, value in network.state_dict().items()
+    }
+
+
+def _read(path: Path) -> tuple[Card, dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: not a readable model file ({error})") from error
+    if "vcframe_card" not in metadata:
+        raise ModelError(f"{path}: a safetensors file, but not a vcframe model (it has no card)")
+    if metadata.get("sha256") != weights_digest(weights):
+        raise ModelError(f"{path}: the weights do not match their digest; the file is damaged")
+    try:
+        return Card.model_validate(json.loads(metadata["vcframe_card"])), weights
+    except (ValidationError, ValueError) as error:
+        raise ModelError(f"{path}: unknown model format; a newer vcframe may read it") from error
+
+
+def _same_kind(image: Image, like: Image) -> Image:
+    return luma(image) if like.ndim == 2 and image.ndim == 3 else image

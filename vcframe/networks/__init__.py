@@ -1,0 +1,99 @@
+"""Description, post-processing and virtual codec networks, and the presets that put them together.
+
+All description networks map `(x_BCHW, unit_B)` to the description, all post-processing networks map
+`(decoded_BCHW, unit_B, (H, W))` to the restored picture. Pictures are float32 in 0..1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from vcframe.networks.layers import count_macs, count_parameters, downsample, upsample
+from vcframe.networks.paper import PaperDescription, PaperPostProcessing
+from vcframe.networks.small import SmallDescription, SmallPostProcessing, SmallVirtualCodec
+
+Preset = Literal["small", "paper"]
+PRESETS: tuple[Preset, ...] = ("small", "paper")
+SCALES = (1, 2)
+
+__all__ = [
+    "PRESETS",
+    "SCALES",
+    "NetworkCost",
+    "Networks",
+    "Preset",
+    "build_networks",
+    "count_macs",
+    "count_parameters",
+    "downsample",
+    "preset_costs",
+    "round_to_8_bit",
+    "upsample",
+]
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The trainable parts of one system; the virtual codec is needed in training only."""
+
+    description: nn.Module
+    post: nn.Module
+    virtual: nn.Module
+    channels: int
+
+
+def build_networks(preset: Preset, scale: int, block: int, channels: int = 3) -> Networks:
+    """Freshly initialised networks.
+
+    `block` is the codec's block grid (`Traits.block`); `paper` is luma only. The virtual codec of `small`
+    maps `(x, unit)` to `(decoded, bits)`; the one of `paper` maps the description to the restored picture.
+    """
+    if preset == "paper":
+        return Networks(PaperDescription(scale), PaperPostProcessing(scale), PaperPostProcessing(scale), 1)
+    return Networks(
+        SmallDescription(channels, scale, block),
+        SmallPostProcessing(channels, scale),
+        SmallVirtualCodec(channels),
+        channels,
+    )
+
+
+def round_to_8_bit(x_BCHW: Tensor) -> Tensor:
+    """Clip and round to the 256 levels of a file; the gradient passes straight through the rounding."""
+    clipped = x_BCHW.clamp(0, 1)
+    return clipped + ((clipped * 255).round() / 255 - clipped).detach()
+
+
+@dataclass(frozen=True)
+class NetworkCost:
+    """What one network costs; multiply-accumulates are per pixel of the original picture."""
+
+    preset: Preset
+    scale: int
+    role: Literal["description", "post-processing", "virtual codec"]
+    num_parameters: int
+    macs_per_pixel: float
+
+
+def preset_costs(block: int = 8) -> list[NetworkCost]:
+    """Counted cost of every network of every preset and scale, on a 128x128 picture."""
+    side, unit_B, costs = 128, torch.tensor([0.5]), []
+    for preset in PRESETS:
+        for scale in SCALES:
+            networks = build_networks(preset, scale, block)
+            full = torch.zeros(1, networks.channels, side, side)
+            coded = downsample(full, scale)
+            size: tuple[object, ...] = ((side, side),)
+            virtual_args = size if preset == "paper" else ()
+            for role, network, args in (
+                ("description", networks.description, (full, unit_B)),
+                ("post-processing", networks.post, (coded, unit_B, *size)),
+                ("virtual codec", networks.virtual, (coded, unit_B, *virtual_args)),
+            ):
+                macs = count_macs(network, *args) / side**2
+                costs.append(NetworkCost(preset, scale, role, count_parameters(network), macs))  # type: ignore[arg-type]
+    return costs

@@ -1,0 +1,111 @@
+"""Building blocks shared by the presets, and the counting of their cost."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class QualityGain(nn.Module):
+    """Per-channel gains from the unit quality: a piecewise linear table, all ones at the start.
+
+    One network then serves the whole quality sweep for a handful of parameters.
+    """
+
+    def __init__(self, channels: int, num_knots: int = 9) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(num_knots, channels))
+
+    def forward(self, x_BCHW: Tensor, unit_B: Tensor) -> Tensor:
+        num_knots = self.table.shape[0]
+        knots = torch.arange(num_knots, device=unit_B.device, dtype=unit_B.dtype)
+        weights_BK = (1 - (unit_B[:, None] * (num_knots - 1) - knots).abs()).clamp(min=0)
+        return x_BCHW * (1 + weights_BK @ self.table)[:, :, None, None].to(x_BCHW.dtype)
+
+
+class ResidualBlock(nn.Module):
+    """Two dense 3x3 convolutions around a ReLU; the quality gain acts on the hidden channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.gain = QualityGain(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        # A small second layer keeps the trunk close to the identity when training begins (Zhang et al.,
+        # "Fixup initialization", 2019), which allows a large learning rate without batch normalisation.
+        with torch.no_grad():
+            self.conv2.weight.mul_(0.1)
+
+    def forward(self, x_BCHW: Tensor, unit_B: Tensor) -> Tensor:
+        hidden = F.relu(self.gain(self.conv1(x_BCHW), unit_B))
+        return x_BCHW + self.conv2(hidden)
+
+
+class Trunk(nn.Module):
+    """Convolution in, residual blocks, convolution out; the last layer starts at zero."""
+
+    def __init__(self, in_channels: int, channels: int, num_blocks: int, out_channels: int) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(in_channels, channels, 3, padding=1)
+        self.gain = QualityGain(channels)
+        self.blocks = nn.ModuleList(ResidualBlock(channels) for _ in range(num_blocks))
+        self.tail = nn.Conv2d(channels, out_channels, 3, padding=1)
+        nn.init.zeros_(self.tail.weight)
+        nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]  # a convolution with bias always has one
+
+    def forward(self, x_BCHW: Tensor, unit_B: Tensor) -> Tensor:
+        x_BCHW = F.relu(self.gain(self.head(x_BCHW), unit_B))
+        for block in self.blocks:
+            x_BCHW = block(x_BCHW, unit_B)
+        out: Tensor = self.tail(x_BCHW)
+        return out
+
+
+def pad_to_multiple(x_BCHW: Tensor, multiple: int) -> Tensor:
+    """Replicate the bottom and right edges until both sides are multiples of `multiple`."""
+    bottom, right = -x_BCHW.shape[-2] % multiple, -x_BCHW.shape[-1] % multiple
+    return F.pad(x_BCHW, (0, right, 0, bottom), mode="replicate") if bottom or right else x_BCHW
+
+
+def downsample(x_BCHW: Tensor, scale: int) -> Tensor:
+    """Plain antialiased bicubic reduction; sides become ceil(side / scale). Identity at scale 1."""
+    if scale == 1:
+        return x_BCHW
+    padded = pad_to_multiple(x_BCHW, scale)
+    height, width = padded.shape[-2] // scale, padded.shape[-1] // scale
+    return F.interpolate(padded, size=(height, width), mode="bicubic", antialias=True, align_corners=False)
+
+
+def upsample(x_BCHW: Tensor, scale: int) -> Tensor:
+    """Plain bicubic enlargement by `scale`. Identity at scale 1."""
+    if scale == 1:
+        return x_BCHW
+    return F.interpolate(x_BCHW, scale_factor=scale, mode="bicubic", align_corners=False)
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Number of trainable scalars."""
+    return sum(p.numel() for p in module.parameters())
+
+
+def count_macs(module: nn.Module, *inputs: object) -> int:
+    """Multiply-accumulates of every convolution in one forward pass (resampling and gains left out)."""
+    total = 0
+
+    def hook(layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal total
+        assert isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d))
+        # A transposed convolution spends its kernel once per INPUT position.
+        positions = args[0] if isinstance(layer, nn.ConvTranspose2d) else output
+        total += layer.weight.numel() * positions.shape[-1] * positions.shape[-2] * positions.shape[0]
+
+    layers = [m for m in module.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
+    handles = [layer.register_forward_hook(hook) for layer in layers]
+    try:
+        with torch.no_grad():
+            module(*inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return total
