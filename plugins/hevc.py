@@ -2,9 +2,12 @@
 
 Clause and syntax names are those of ITU-T H.265. The encoder sees the picture extended to a multiple of 8 by
 repeating its edge; the sequence parameter set's conformance window says what to show, so any player crops.
-That window counts chroma samples, so an odd side in 4:2:0 needs one bit more: a NAL unit of an unspecified
-type (table 7-1; of those, 56 and up may follow the picture in its access unit) holds it. Payloads travel in
-another of that kind. Types 62 and 63 are left alone: FFmpeg reads them as Dolby Vision.
+
+Every file ends with a closing NAL unit of 6 bytes: FFmpeg conceals a missing end without a word, so a file
+without it is known to be truncated. Its one byte also holds what the conformance window, which counts chroma
+samples, cannot say: whether a side is odd in 4:2:0. Payloads travel in a NAL unit before it. Both have
+unspecified types (table 7-1), which decoders drop; of these, 56 and up may follow the picture, and FFmpeg
+reads 62 and 63 as Dolby Vision.
 """
 
 from __future__ import annotations
@@ -18,8 +21,10 @@ import numpy as np
 
 from vcframe import Codec, CodecError, Image, QualityScale, Traits, hookimpl
 
-SPS, ODD_SIZE, PAYLOAD = 33, 56, 57
 START = b"\0\0\1"
+SPS, CLOSING_TYPE, PAYLOAD_TYPE = 33, 56, 57
+CLOSING = START + bytes([CLOSING_TYPE << 1, 1])
+PAYLOAD = START + bytes([PAYLOAD_TYPE << 1, 1])
 PAYLOAD_MARK = b"vc"
 # x265 shrinks its coding tree unit with the picture, and levels 5 and up do not allow units of 16.
 MIN_CODED_SIDE, CODED_MULTIPLE = 32, 8
@@ -57,7 +62,10 @@ class HevcCodec(Codec):
         height, width = image.shape[:2]
         chroma = 0 if image.ndim == 2 else {"4:2:0": 1, "4:4:4": 3}[self.options.chroma]
         try:
-            data = self._encode(_to_planes(_padded(image), chroma), FORMATS[chroma], f"qp={qp}:info=0")
+            # chromaloc=1: chroma samples lie in the middle of the four that were averaged (figure E.1).
+            siting = ":chromaloc=1" if chroma == 1 else ""
+            planes = _to_planes(_padded(image), chroma)
+            data = self._encode(planes, FORMATS[chroma], f"qp={qp}:info=0{siting}")
         except Exception as error:
             raise CodecError(f"hevc: encoding failed: {error}") from error
         odd = (width % 2, height % 2) if chroma == 1 else (0, 0)
@@ -65,9 +73,7 @@ class HevcCodec(Codec):
             _with_window(unit, width + odd[0], height + odd[1]) if _type(unit) == SPS else unit
             for unit in _units(data)
         ]
-        if any(odd):
-            units.append(START + bytes([ODD_SIZE << 1, 1, 0x80 | odd[0] << 1 | odd[1]]))
-        return b"".join(units)
+        return b"".join(units) + CLOSING + bytes([0x80 | odd[0] << 1 | odd[1]])
 
     def _encode(self, planes: Image, pixel_format: str, parameters: str) -> bytes:
         from fractions import Fraction
@@ -121,34 +127,39 @@ class HevcCodec(Codec):
 
     def probe(self, data: bytes) -> tuple[int, int, int]:
         """Read the sequence parameter set."""
-        odd = 0
-        found: _Header | None = None
-        for unit in _units(data):
-            if _type(unit) == SPS and found is None:
-                found = _parse_sps(unit)
-            if _type(unit) == ODD_SIZE:
-                odd = _body(unit)[0] & 3 if _body(unit) else 0
-        if found is None:
-            raise CodecError("hevc: no sequence parameter set found")
-        if found.chroma != 1:
-            odd = 0
-        return found.height - (odd & 1), found.width - (odd >> 1), 1 if found.chroma == 0 else 3
+        odd = _without_closing(data)[1][-1]
+        headers = [_parse_sps(unit) for unit in _units(data) if _type(unit) == SPS]
+        if len(headers) != 1:
+            raise CodecError(f"hevc: {len(headers)} sequence parameter sets found instead of one")
+        (header,) = headers
+        width, height = header.width, header.height
+        if header.chroma == 1:
+            width, height = width - (odd >> 1 & 1), height - (odd & 1)
+        hidden = max(header.coded_width - width, header.coded_height - height)
+        # A small window on a huge picture would pass the pixel limit.
+        if max(width, height) > self.traits.max_side or hidden >= MIN_CODED_SIDE:
+            raise CodecError(
+                f"hevc: {header.coded_width}x{header.coded_height} coded pixels for {width}x{height} shown"
+            )
+        return height, width, 1 if header.chroma == 0 else 3
 
     def embed(self, data: bytes, payload: bytes) -> bytes:
         """Append a NAL unit of unspecified type."""
-        self.probe(data)
+        head, closing = _without_closing(data)
         # The last byte of a NAL unit must not be zero.
-        return data + START + bytes([PAYLOAD << 1, 1]) + _escape(PAYLOAD_MARK + payload + b"\x80")
+        return head + PAYLOAD + _escape(PAYLOAD_MARK + payload + b"\x80") + closing
 
     def extract(self, data: bytes) -> tuple[bytes, bytes] | None:
-        """Cut our NAL unit, the last one."""
-        start = data.rfind(START + bytes([PAYLOAD << 1, 1]) + PAYLOAD_MARK)
-        if start < 0 or data.find(START, start + 3) >= 0:
+        """Cut our NAL unit, the last but one."""
+        try:
+            head, closing = _without_closing(data)
+        except CodecError:
             return None
-        body = _body(data[start:])
-        if body[-1:] != b"\x80":
+        start = head.rfind(START)
+        body = _body(head[max(start, 0) :])
+        if not (head.startswith(PAYLOAD, start) and body.startswith(PAYLOAD_MARK) and body.endswith(b"\x80")):
             return None
-        return data[:start], body[len(PAYLOAD_MARK) : -1]
+        return head[:start] + closing, body[len(PAYLOAD_MARK) : -1]
 
     def unavailable(self) -> str | None:
         """PyAV with libx265, and OpenCV for the colour conversion, are needed."""
@@ -209,6 +220,14 @@ def _from_frame(frame: Any) -> Image:
         halves = planes[height:].reshape(2, height // 2, width // 2)
         cb, cr = (cv2.resize(half, (width, height), interpolation=cv2.INTER_LINEAR) for half in halves)
     return np.asarray(cv2.cvtColor(cv2.merge([y, cr, cb]), cv2.COLOR_YCrCb2RGB), np.uint8)
+
+
+def _without_closing(data: bytes) -> tuple[bytes, bytes]:
+    """Split off the closing unit."""
+    size = len(CLOSING) + 1
+    if not data.startswith(CLOSING, len(data) - size) or not data[-1] & 0x80:
+        raise CodecError("hevc: the file is truncated, or was not written by this codec: no closing unit")
+    return data[:-size], data[-size:]
 
 
 def _units(data: bytes) -> Iterator[bytes]:

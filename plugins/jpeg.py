@@ -16,6 +16,7 @@ from vcframe import Codec, CodecError, Image, QualityScale, Traits, UsageError, 
 
 SOI, COM = b"\xff\xd8", b"\xff\xfe"
 PAYLOAD_MARK = b"vc"
+MAX_COMMENT_BYTES = 65533
 
 # ISO/IEC 10918-1, tables K.1 and K.2, in raster order.
 LUMINANCE = (
@@ -89,12 +90,12 @@ class JpegCodec(Codec):
         try:
             # The plugin's own class, not Image.open: no other format may answer for these bytes.
             with JpegImagePlugin.JpegImageFile(io.BytesIO(data)) as file:
-                image = np.array(file.convert("L" if channels == 1 else "RGB"))
+                # A second frame header must not undo the pixel limit.
+                if file.size != (width, height):
+                    raise CodecError(f"jpeg: two headers, {(width, height)} and {file.size}")
+                return np.array(file.convert("L" if channels == 1 else "RGB"))
         except Exception as error:
             raise CodecError(f"jpeg: decoding failed: {error}") from error
-        if image.shape[:2] != (height, width):
-            raise CodecError(f"jpeg: header says {width}x{height}, decoded {image.shape[1]}x{image.shape[0]}")
-        return image
 
     def version(self) -> str:
         """The libjpeg-turbo inside Pillow."""
@@ -129,6 +130,8 @@ class JpegCodec(Codec):
         if data[:2] != SOI:
             raise CodecError("jpeg: not a JPEG file (no SOI marker)")
         body = PAYLOAD_MARK + payload
+        if len(body) > MAX_COMMENT_BYTES:
+            raise CodecError(f"jpeg: a payload of {len(payload)} bytes does not fit in a COM segment")
         return SOI + COM + struct.pack(">H", len(body) + 2) + body + data[2:]
 
     def extract(self, data: bytes) -> tuple[bytes, bytes] | None:

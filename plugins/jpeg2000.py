@@ -15,6 +15,9 @@ from vcframe import Codec, CodecError, Image, QualityScale, Traits, UsageError, 
 SOC_SIZ = b"\xff\x4f\xff\x51"
 COM, SOT = 0xFF64, 0xFF90
 PAYLOAD_MARK = b"vc"
+MAX_SEGMENT_BYTES = 65533
+MIN_TILE_BYTES = 14
+"""SOT and SOD, which every tile has."""
 
 
 @dataclass(frozen=True)
@@ -91,19 +94,28 @@ class Jpeg2000Codec(Codec):
         """Read the SIZ marker segment, which is always the first."""
         if data[:4] != SOC_SIZ or len(data) < 42:
             raise CodecError("jpeg2000: not a JPEG 2000 codestream (no SOC and SIZ markers)")
-        right, bottom, left, top = struct.unpack_from(">4I", data, 8)
-        (channels,) = struct.unpack_from(">H", data, 40)
+        right, bottom, left, top, tile_width, tile_height, tile_left, tile_top, channels = struct.unpack_from(
+            ">8IH", data, 8
+        )
         components = data[42 : 42 + 3 * channels]
         if channels not in (1, 3) or components != b"\x07\x01\x01" * channels:
             raise CodecError("jpeg2000: only 8-bit grey or RGB without subsampling is supported")
+        if min(tile_width, tile_height) == 0 or left >= right or top >= bottom:
+            raise CodecError("jpeg2000: the SIZ marker segment is damaged")
+        num_tiles = -(-(right - tile_left) // tile_width) * -(-(bottom - tile_top) // tile_height)
+        # Thousands of absent tiles keep OpenJPEG busy for a minute.
+        if num_tiles * MIN_TILE_BYTES > len(data):
+            raise CodecError(f"jpeg2000: {len(data)} bytes cannot hold the {num_tiles} tiles of the header")
         return bottom - top, right - left, channels
 
     def embed(self, data: bytes, payload: bytes) -> bytes:
         """Insert a COM marker segment before the first tile part."""
         position = _header_end(data)
         # Rcom = 0 says binary (A.9.2).
-        body = struct.pack(">HH", len(PAYLOAD_MARK) + len(payload) + 4, 0) + PAYLOAD_MARK + payload
-        return data[:position] + struct.pack(">H", COM) + body + data[position:]
+        body = b"\0\0" + PAYLOAD_MARK + payload
+        if len(body) > MAX_SEGMENT_BYTES:
+            raise CodecError(f"jpeg2000: a payload of {len(payload)} bytes does not fit in a COM segment")
+        return data[:position] + struct.pack(">HH", COM, len(body) + 2) + body + data[position:]
 
     def extract(self, data: bytes) -> tuple[bytes, bytes] | None:
         """Cut our COM marker segment, the last of the main header."""

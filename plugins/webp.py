@@ -131,7 +131,7 @@ def _riff_end(data: bytes) -> int | None:
     if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
         return None
     end = 8 + int(struct.unpack_from("<I", data, 4)[0])
-    return end if 12 <= end <= len(data) else None
+    return end if 12 <= end <= len(data) and end % 2 == 0 else None
 
 
 @hookimpl
