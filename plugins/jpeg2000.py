@@ -38,10 +38,10 @@ class Jpeg2000Codec(Codec):
     name = "jpeg2000"
     extension = ".j2k"
     quality_scale = QualityScale(
-        15,
+        18,
         50,
         0.1,
-        (15, 19, 21.5, 23.5, 25.5, 27.5, 29.5, 32, 35, 39, 43.5, 50),
+        (18, 20, 22, 24, 26, 28, 30, 32.5, 35, 38.5, 43, 50),
         "target PSNR in dB",
     )
     traits = Traits(max_side=65535, block=1, speed="medium")
