@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import struct
+import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -79,23 +81,32 @@ def shared() -> Path:
     return folder
 
 
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Put distributions with entry points on the path, as an installer would leave them.
+class Installer:
+    """Leaves distributions on the path as an installer would; the environment's own plugins stay."""
 
-    `install("dist-name", {"plugin": "module"}, {"module": "source"})`; the environment's own plugins stay.
-    """
-    site = tmp_path / "site"
-    site.mkdir()
-    monkeypatch.syspath_prepend(str(site))
+    def __init__(self, site: Path) -> None:
+        self.site = site
+        self.modules: list[str] = []
 
-    def add(distribution: str, plugins: dict[str, str], modules: dict[str, str]) -> None:
-        info = site / f"{distribution.replace('-', '_')}-1.5.dist-info"
+    def __call__(self, distribution: str, plugins: dict[str, str], **modules: str) -> None:
+        """`install("dist-name", {"plugin": "module"}, module="source")`; version 1.5."""
+        info = self.site / f"{distribution.replace('-', '_')}-1.5.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.5\n")
         lines = [f"{name} = {module}" for name, module in plugins.items()]
         (info / "entry_points.txt").write_text("\n".join(["[vcframe]", *lines, ""]))
         for module, source in modules.items():
-            (site / f"{module}.py").write_text(source)
+            (self.site / f"{module}.py").write_text(source)
+            self.modules.append(module)
+        importlib.invalidate_caches()
 
-    return add
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installer]:
+    site = tmp_path / "site"
+    site.mkdir()
+    monkeypatch.syspath_prepend(str(site))
+    installer = Installer(site)
+    yield installer
+    for module in installer.modules:
+        sys.modules.pop(module, None)

@@ -250,13 +250,13 @@ def _load(found: _Found) -> _Loaded:
     plugin = found.load()
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
-    known = {hook: hook for hook in vars(manager.hook) if not hook.startswith("_")}
+    known = {hook.removeprefix(f"{GROUP}_"): hook for hook in vars(manager.hook) if hook[0] != "_"}
     manager.register(plugin, found.name)
     manager.check_pending()
     marked = [impl for caller in manager.get_hookcallers(plugin) or [] for impl in caller.get_hookimpls()]
     _check_unmarked(plugin, {impl.function for impl in marked}, known)
     if not marked:
-        raise PluginError(f"implements no hook; hooks: {', '.join(known)}, each marked with @hookimpl")
+        raise PluginError(f"implements no hook; hooks: {', '.join(known.values())}, marked with @hookimpl")
     for impl in marked:
         if impl.wrapper or impl.hookwrapper:
             raise PluginError(f"{impl.function.__name__} is a wrapper; each plugin is called on its own")
@@ -277,7 +277,8 @@ def _check_unmarked(plugin: object, marked: set[object], known: Mapping[str, str
     """Refuse functions that look like hooks but would never be called."""
     for name, member in inspect.getmembers_static(plugin):
         if name.startswith(f"{GROUP}_") and inspect.isfunction(member) and member not in marked:
-            raise PluginError(f"function {name} is not marked with @hookimpl{_near(name, known)}")
+            near = "" if name in known.values() else _near(name.removeprefix(f"{GROUP}_"), known)
+            raise PluginError(f"function {name} is not marked with @hookimpl{near}")
 
 
 def _items(caller: pluggy.HookCaller) -> tuple[Any, ...]:
