@@ -45,7 +45,7 @@ class TrainConfig(BaseModel):
     joint_crop: int = Field(default=192, ge=32, multiple_of=16)
     pool: int = Field(default=512, ge=1)
     """Coded crops held ready."""
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=2e-3, gt=0)
     dssim: float = Field(default=1.0, ge=0)
     """Weight of the structural term in the `paper` schedule's description objective."""
 

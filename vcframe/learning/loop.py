@@ -177,7 +177,9 @@ class Run:
         moved = any(name in ("joint", "description") for name, _ in self.plan[:index])
         describe = network_describe(self.shop) if moved else plain_describe(self.config.scale)
         if name in ("post", "finish"):
-            return PostPhase(self.shop, describe, index)
+            # The last phase starts from trained weights: half the rate.
+            factor = 0.5 if name == "finish" else 1.0
+            return PostPhase(self.shop, describe, index, factor * self.config.learning_rate)
         if self.config.schedule == "joint":
 
             def slope(unit: float) -> float:

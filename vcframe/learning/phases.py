@@ -84,10 +84,10 @@ def network_describe(workshop: Workshop) -> Describe:
 class PostPhase:
     """Train the post-processing network on real decoded pictures; the description network stands still."""
 
-    def __init__(self, workshop: Workshop, describe: Describe, key: int) -> None:
+    def __init__(self, workshop: Workshop, describe: Describe, key: int, learning_rate: float) -> None:
         self.shop = workshop
         self.pool = CodedPool(workshop.room, workshop.source, describe, workshop.config, key)
-        self.optimisers = {"post": Optimiser(workshop.networks.post, workshop.config.learning_rate)}
+        self.optimisers = {"post": Optimiser(workshop.networks.post, learning_rate)}
 
     def step(self, step: int, factor: float) -> StepResult:
         batch = self.pool.batch(step)
@@ -119,11 +119,11 @@ class JointPhase:
     ) -> None:
         self.shop, self.key, self.slope, self.move = workshop, key, slope, move_description
         networks, rate = workshop.networks, workshop.config.learning_rate
-        self.optimisers = {"virtual": Optimiser(networks.virtual, rate)}
+        self.optimisers = {"virtual": Optimiser(networks.virtual, 0.5 * rate)}
         if move_description:
-            # Both have already been trained, or begin at a good classical operation: smaller steps.
-            self.optimisers["post"] = Optimiser(networks.post, 0.3 * rate)
-            self.optimisers["description"] = Optimiser(networks.description, 0.5 * rate)
+            # One is trained already, the other begins at a good classical operation: smaller steps.
+            self.optimisers["post"] = Optimiser(networks.post, 0.25 * rate)
+            self.optimisers["description"] = Optimiser(networks.description, 0.25 * rate)
         self.crops: dict[int, list[Future[tuple[Image, float]]]] = {}
 
     def step(self, step: int, factor: float) -> StepResult:

@@ -23,7 +23,7 @@ from vcframe.images import as_colour, find_images, luma, read_image
 from vcframe.learning.dead_leaves import SIDE, dead_leaves
 
 HELD_OUT_SHARE = 0.04
-MAX_HELD_OUT = 12
+MAX_HELD_OUT = 8
 MAX_PICTURES = 1200
 """Pictures kept in memory; of a larger collection a fixed selection by digest is used."""
 MAX_SIDE = 1024

@@ -14,6 +14,8 @@ from vcframe.networks.layers import QualityGain, Trunk, downsample, pad_to_multi
 
 POST_GRID = 2
 """The post-processing trunk runs at 1/POST_GRID of the original size, whatever the scale."""
+TYPICAL_BITS = 32.0
+"""Bits of a block that the network starts from, up to softplus(0): training starts at the right magnitude."""
 
 
 class SmallDescription(nn.Module):
@@ -78,6 +80,6 @@ class SmallVirtualCodec(nn.Module):
         detail = (per_channel - per_channel.mean(2, keepdim=True)).flatten(1, 2)
         out = self.trunk(4 * detail, unit_B)
         error = self.shuffle(out[:, :-1])[..., :height, :width]
-        bits = F.softplus(self.bits_gain(out[:, -1:], unit_B) + 2.0).sum((1, 2, 3))
+        bits = TYPICAL_BITS * F.softplus(self.bits_gain(out[:, -1:], unit_B)).sum((1, 2, 3))
         return x_BCHW + error, bits
 

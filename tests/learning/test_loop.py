@@ -1,0 +1,181 @@
+"""Training end to end with a real codec: exact resume, Ctrl-C, refusals, and that it learns."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+from safetensors.torch import load_file
+
+from vcframe.codec import UsageError
+from vcframe.images import write_image
+from vcframe.learning import Interrupted, Progress, TrainConfig, TrainingError, fit
+from vcframe.learning import loop as loop_module
+from vcframe.model import Model
+from vcframe.registry import Registry
+
+REGISTRY = Registry.load()
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("pictures")
+    sources = (skimage.data.coffee(), skimage.data.chelsea(), skimage.data.astronaut())
+    for k, picture in enumerate(sources):
+        for row in range(2):
+            write_image(folder / f"{k}{row}.png", np.ascontiguousarray(picture[row * 130 : row * 130 + 128, :160]))
+    return str(folder)
+
+
+def config(out: Path, pictures: str, **changes: Any) -> TrainConfig:
+    small = {
+        "codec": REGISTRY.codec("jpeg").config(),
+        "data": (pictures,),
+        "out": out,
+        "steps": 10,
+        "batch": 2,
+        "patch": 32,
+        "crop": 64,
+        "joint_batch": 2,
+        "joint_crop": 64,
+        "pool": 8,
+        "device": "cpu",
+    }
+    return TrainConfig.checked(**{**small, **changes})
+
+
+class StopAt:
+    """A progress callback that presses Ctrl-C at one step."""
+
+    def __init__(self, step: int) -> None:
+        self.step, self.seen = step, 0
+
+    def __call__(self, progress: Progress) -> None:
+        if "validated" not in progress.phase and progress.step == self.step:
+            raise KeyboardInterrupt
+
+
+def silent(progress: Progress) -> None:
+    pass
+
+
+@pytest.mark.parametrize("stop", [3, 5, 7])
+def test_ten_steps_equal_a_stopped_and_resumed_run(tmp_path: Path, pictures: str, stop: int) -> None:
+    whole = fit(config(tmp_path / "whole", pictures), REGISTRY, silent)
+    with pytest.raises(Interrupted, match="checkpoint"):
+        fit(config(tmp_path / "parts", pictures), REGISTRY, StopAt(stop))
+    parts = fit(config(tmp_path / "parts", pictures), REGISTRY, silent)
+    one, two = load_file(whole.model_path), load_file(parts.model_path)
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    saved = [torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("whole", "parts")]
+    for network, weights in saved[0]["networks"].items():
+        assert all(torch.equal(w, saved[1]["networks"][network][k]) for k, w in weights.items()), network
+    assert [h["psnr_db"] for h in whole.report["history"]] == [h["psnr_db"] for h in parts.report["history"]]
+
+
+def test_joint_training_moves_every_network_and_reports(tmp_path: Path, pictures: str) -> None:
+    result = fit(config(tmp_path, pictures, steps=20), REGISTRY, silent)
+    torch.manual_seed(0)
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["networks"]
+    for network in ("description", "post"):  # last layers start at zero
+        assert saved[network]["trunk.tail.weight"].abs().max() > 0, network
+    assert saved["virtual"]["trunk.tail.weight"].abs().max() > 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["steps"] == 20
+    assert [h["phase"] for h in report["history"]] == ["post", "joint", "finish"]
+    assert len(report["slopes"]) == len(report["history"][0]["units"])
+    assert report["model"] == Model.load(result.model_path).id
+    assert json.loads((tmp_path / "config.json").read_text())["steps"] == 20
+
+
+def test_post_processing_learns_to_beat_plain_resampling(tmp_path: Path, pictures: str) -> None:
+    changes = {"steps": 120, "batch": 4, "patch": 48, "learning_rate": 3e-3, "pool": 32}
+    result = fit(config(tmp_path, pictures, **changes), REGISTRY, silent)
+    score = result.report["validation_bd_rate_percent"]
+    assert score < -2, f"{score:+.2f} % against plain resampling"
+
+
+def test_best_networks_are_kept_not_the_last(
+    tmp_path: Path, pictures: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([-5.0, -9.0, -1.0])
+    monkeypatch.setattr(loop_module, "gain_percent", lambda anchor, test: next(scores))
+    result = fit(config(tmp_path, pictures), REGISTRY, silent)
+    assert result.report["validation_bd_rate_percent"] == -9.0
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    shipped = load_file(result.model_path)["post.trunk.tail.weight"]
+    assert torch.equal(shipped, saved["best"]["post"]["trunk.tail.weight"].half())
+    assert not torch.equal(shipped, saved["networks"]["post"]["trunk.tail.weight"].half())
+
+
+def test_the_paper_schedule_trains_its_three_networks_in_turn(tmp_path: Path, pictures: str) -> None:
+    phases: list[str] = []
+
+    def note(progress: Progress) -> None:
+        if not phases or phases[-1] != progress.phase:
+            phases.append(progress.phase)
+
+    changes = {"schedule": "paper", "preset": "paper", "quality": 10, "steps": 30, "patch": 32, "batch": 1}
+    result = fit(config(tmp_path, pictures, **changes), REGISTRY, note)
+    names = [name for name in phases if "validated" not in name]
+    assert names == ["post", "virtual", "description"] * 3 + ["finish"]
+    model = Model.load(result.model_path)
+    assert model.card.channels == 1
+    assert model.card.training["quality"] == 10
+    grey = skimage.data.camera()[:33, :40]
+    description = model.describe(grey, 0.5)
+    assert description.shape == (17, 20)
+    assert model.restore(description, 0.5, (33, 40)).shape == (33, 40)
+
+
+def test_an_unfinished_run_with_other_settings_is_not_overwritten(tmp_path: Path, pictures: str) -> None:
+    with pytest.raises(Interrupted):
+        fit(config(tmp_path, pictures), REGISTRY, StopAt(2))
+    with pytest.raises(UsageError, match="other settings"):
+        fit(config(tmp_path, pictures, seed=1), REGISTRY, silent)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_step(
+    tmp_path: Path, pictures: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vcframe.learning import phases
+
+    monkeypatch.setattr(phases, "relative_mse", lambda *args: args[0].sum() * float("nan"))
+    with pytest.raises(TrainingError, match="finite"):
+        fit(config(tmp_path, pictures), REGISTRY, silent)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"minutes": 1.0}, "either minutes or steps"),
+        ({"schedule": "paper"}, "needs one quality"),
+        ({"quality": 10.0}, "takes none"),
+        ({"preset": "paper"}, "use schedule paper"),
+        ({"scale": 3}, "scale"),
+        ({"steps": -1}, "steps"),
+        ({"patch": 128}, "patch 128 is larger than crop 64"),
+        ({"no_such": 1}, "no_such"),
+    ],
+)
+def test_bad_settings_are_named(tmp_path: Path, pictures: str, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        config(tmp_path, pictures, **changes)
+
+
+def test_bad_device_and_quality_are_named(tmp_path: Path, pictures: str) -> None:
+    with pytest.raises(UsageError, match="device 'abacus'"):
+        fit(config(tmp_path, pictures, device="abacus"), REGISTRY, silent)
+    with pytest.raises(UsageError, match="quality 400"):
+        fit(config(tmp_path, pictures, schedule="paper", quality=400.0), REGISTRY, silent)
+
+
+def test_training_without_pictures_uses_dead_leaves(tmp_path: Path) -> None:
+    result = fit(config(tmp_path, "unused", data=(), steps=5), REGISTRY, silent)
+    assert "dead leaves" in result.report["data"]

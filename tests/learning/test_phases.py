@@ -1,0 +1,109 @@
+"""The joint step: the real codec decides the values, the virtual codec only the gradients."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+
+from vcframe.codec import Image
+from vcframe.learning.coded import CodedPool, CodingRoom
+from vcframe.learning.config import TrainConfig
+from vcframe.learning.engine import Engine
+from vcframe.learning.phases import JointPhase, Workshop, plain_describe, virtual_codec_loss
+from vcframe.networks import build_networks
+from vcframe.registry import Registry
+
+
+class OnePicture:
+    """A source that always gives the same picture's crops."""
+
+    summary = "one picture"
+
+    def __init__(self, picture: Image) -> None:
+        self.picture, self.validation = picture, [picture]
+
+    def crop(self, index: int, side: int, rng: np.random.Generator) -> Image:
+        top, left = (int(rng.integers(s - side + 1)) for s in self.picture.shape[:2])
+        return np.ascontiguousarray(self.picture[top : top + side, left : left + side])
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Workshop:
+    torch.manual_seed(0)
+    codec = Registry.load().codec("jpeg")
+    config = TrainConfig.checked(
+        codec=codec.config(), out=tmp_path, steps=10, scale=1, batch=3, patch=32, crop=64, joint_crop=64, pool=4
+    )
+    source = OnePicture(skimage.data.astronaut()[:128, :128])
+    return Workshop(config, Engine("cpu"), CodingRoom(codec), source, build_networks("small", 1, 8))
+
+
+def test_pool_patches_are_cut_from_whole_coded_crops(workshop: Workshop) -> None:
+    pool = CodedPool(workshop.room, workshop.source, plain_describe(1), workshop.config, key=0)
+    batch = pool.batch(0)
+    codec, scale = workshop.room.codec, workshop.room.codec.quality_scale
+    jobs = [future.result() for future in pool.jobs.values()]
+    for patch, decoded, unit in zip(batch.original, batch.decoded, batch.unit_B.tolist(), strict=True):
+        # Some crop, coded whole by the real codec at that quality, holds exactly this patch.
+        matches = []
+        for job in (job for job in jobs if abs(job.unit - unit) < 1e-6):
+            whole, _ = codec.roundtrip(job.original.permute(1, 2, 0).contiguous().numpy(), scale.native(unit))
+            windows = np.lib.stride_tricks.sliding_window_view(whole, (32, 32), axis=(0, 1))
+            wanted = (decoded * 255).round().byte().numpy()
+            matches += list(np.argwhere((windows == wanted).all((2, 3, 4))))
+        assert matches
+        assert patch.shape == decoded.shape
+
+
+def test_bits_are_net_of_what_any_file_costs(workshop: Workshop) -> None:
+    flat, photo = np.full((64, 64, 3), 128, np.uint8), skimage.data.astronaut()[:64, :64].copy()
+    _, flat_bits = workshop.room.roundtrip(flat, 50)
+    _, photo_bits = workshop.room.roundtrip(photo, 50)
+    whole = 8 * len(workshop.room.codec.encode(photo, 50))
+    empty = 8 * len(workshop.room.codec.encode(flat, 50))
+    assert photo_bits == whole - empty
+    assert flat_bits <= 64  # the floor
+    assert empty > 1000  # a JPEG header is most of a small file: the correction is not small
+
+
+def test_a_perfect_virtual_codec_has_no_loss() -> None:
+    real, bits = torch.rand(2, 3, 16, 16), torch.tensor([1000.0, 2000.0])
+    description = torch.rand(2, 3, 16, 16)
+    loss, pixel, relative = virtual_codec_loss(real, bits, description, real, bits)
+    assert float(loss) == pixel == relative == 0
+    _, identity, _ = virtual_codec_loss(description, bits, description, real, bits)
+    assert identity == pytest.approx(1.0)
+
+
+def test_virtual_codec_gradients_reach_the_description_and_real_values_the_loss(workshop: Workshop) -> None:
+    """With a zero slope and an identity virtual codec the joint loss is the real codec's log error."""
+    seen: list[float] = []
+    phase = JointPhase(workshop, 0, slope=lambda unit: 0.0, move_description=True)
+    pictures, qualities = phase._pictures(0)
+    for picture, quality in zip(pictures, qualities, strict=True):
+        decoded, _ = workshop.room.codec.roundtrip(picture, quality)
+        mse = np.mean((decoded.astype(float) - picture) ** 2) / 255**2
+        seen.append(float(np.log(mse)))
+    phase.crops.clear()
+    before = workshop.networks.description.trunk.tail.weight.clone()  # type: ignore[union-attr,operator]
+    result = phase.step(0, 1.0)
+    # Fresh networks are the identity at full size, so the loss must be the plain codec's.
+    assert result.loss == pytest.approx(np.mean(seen), abs=1e-4)
+    after = workshop.networks.description.trunk.tail.weight  # type: ignore[union-attr]
+    assert not torch.equal(before, after)  # type: ignore[arg-type]
+
+
+def test_the_virtual_codec_learns_the_real_one(workshop: Workshop) -> None:
+    phase = JointPhase(workshop, 0, slope=lambda unit: 0.5, move_description=False)
+    frozen = [p.clone() for p in workshop.networks.description.parameters()]
+    losses = [phase.step(step, 1.0).loss for step in range(60)]
+    assert np.mean(losses[-10:]) < 0.75 * np.mean(losses[:5])
+    pairs = zip(frozen, workshop.networks.description.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
