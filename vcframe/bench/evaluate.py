@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from vcframe import __version__
-from vcframe.codec import Codec, CodecError, Image, ImageError, UsageError
+from vcframe.codec import Codec, CodecError, Image, ImageError, QualityScale, UsageError
 from vcframe.coder import compress, decompress
 from vcframe.images import luma, read_image
 from vcframe.metrics import BdResult, RatePoint, bd_rate, psnr, psnr_at_bpp, ssim
@@ -29,6 +29,7 @@ from vcframe.registry import CodecRecord
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from vcframe.model import Model
     from vcframe.registry import Registry
@@ -94,6 +95,23 @@ class FixedRate:
 
 
 @dataclass(frozen=True)
+class QualityMean:
+    """vcframe at one quality over the `num_images` pictures measured there.
+
+    `gain_db` is its mean PSNR minus that of the plain codec at equal bytes, over the `num_matched` pictures
+    whose plain curve reaches so many bytes. `ssim` is None if a picture is too small for it.
+    """
+
+    quality: float
+    num_images: int
+    bpp: float
+    psnr_db: float
+    ssim: float | None
+    num_matched: int
+    gain_db: float | None
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What was measured, and what it takes to measure it again."""
 
@@ -107,6 +125,8 @@ class Evaluation:
     card: dict[str, Any]
     convention: str
     max_bpp: float
+    qualities: tuple[float, ...] | None
+    """The qualities of vcframe that were asked for, worst first; None if each picture's curve chose them."""
     images: tuple[ImageRow, ...]
 
     @property
@@ -132,6 +152,15 @@ class Evaluation:
         plain, vcframe = np.mean(defined, axis=0)
         return FixedRate(bpp, len(defined), float(plain), float(vcframe))
 
+    @property
+    def quality_means(self) -> tuple[QualityMean, ...]:
+        """Means at each quality that was asked for; empty where none was."""
+        measured = [
+            (q, [(row, p) for row in self.images for p in row.vcframe if p.quality == q])
+            for q in self.qualities or ()
+        ]
+        return tuple(_quality_mean(quality, pairs) for quality, pairs in measured if pairs)
+
     def to_json(self) -> dict[str, Any]:
         """Everything, ready for `json.dumps`; undefined numbers are null."""
         measured = asdict(self)
@@ -143,6 +172,7 @@ class Evaluation:
                 **measured,
                 "summary": asdict(self.summary),
                 "fixed_rates": [asdict(rate) for rate in self.fixed_rates],
+                "quality_means": [asdict(mean) for mean in self.quality_means],
                 "images": pictures,
             }
         )
@@ -161,9 +191,10 @@ def evaluate(
 ) -> Evaluation:
     """Measure the plain codec and vcframe (`codec` with `model`) on each picture.
 
-    `plain` is the plain codec in its best setting where that differs from `codec`. `qualities` are numbers of
-    the codec's own scale, all of them measured; without them each curve takes a grid over the unit quality
-    from the worst up, until it passes `max_bpp`. A grey model is measured on the luma of the pictures.
+    `plain` is the plain codec in its best setting where that differs from `codec`. Each curve takes a grid
+    over the unit quality from the worst up, until it passes `max_bpp`. Given `qualities` (numbers of the
+    codec's own scale), vcframe is measured at exactly these and the plain codec over its whole grid. A grey
+    model is measured on the luma of the pictures.
     `on_progress` is called with (pictures done, pictures in all, file name) before each picture and once at
     the end. A picture that cannot be read or coded becomes a row with the reason.
 
@@ -191,6 +222,7 @@ def evaluate(
         card=model.card.model_dump(mode="json"),
         convention=_convention(model.card.channels, max_bpp),
         max_bpp=max_bpp,
+        qualities=None if qualities is None else tuple(bench.vcframe_qualities),
         images=tuple(rows),
     )
 
@@ -214,8 +246,10 @@ class _Bench:
         self.codec, self.plain, self.model, self.max_bpp = codec, plain, model, max_bpp
         self.registry = cast("Registry", _OneCodec(type(codec)))
         self.stops_early = qualities is None
-        self.plain_qualities = _qualities(plain, qualities)
-        self.vcframe_qualities = _qualities(codec, qualities)
+        self.plain_qualities = _grid(plain.quality_scale)
+        self.vcframe_qualities = (
+            _grid(codec.quality_scale) if qualities is None else _checked(codec.quality_scale, qualities)
+        )
 
     def row(self, path: Path) -> ImageRow:
         """Measure one picture; what cannot be measured is a row too."""
@@ -277,9 +311,8 @@ class _Bench:
 
 
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
-    """Print the mean PSNR at fixed rates, the BD-rate of each picture, and their summary."""
+    """Print the mean PSNR (at fixed rates, or at the qualities asked for) and the BD-rate of each picture."""
     from rich.markup import escape
-    from rich.table import Table
 
     options = ", ".join(f"{k}={v}" for k, v in evaluation.codec["options"].items())
     console.print(
@@ -288,20 +321,44 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
             f"model {evaluation.model_id}"
         )
     )
-    rates = Table("bpp", "plain dB", "vcframe dB", "gain dB", "pictures", title="Mean PSNR at equal bytes")
+    console.print(_means_table(evaluation) if evaluation.qualities else _rates_table(evaluation))
+    console.print(_pictures_table(evaluation))
+    console.print(_summary_line(evaluation.summary))
+    console.print(escape(evaluation.convention), style="dim")
+
+
+def _rates_table(evaluation: Evaluation) -> Table:
+    from rich.table import Table
+
+    table = Table("bpp", "plain dB", "vcframe dB", "gain dB", "pictures", title="Mean PSNR at equal bytes")
     for rate in evaluation.fixed_rates:
         gain = _difference(rate.vcframe_psnr_db, rate.plain_psnr_db)
         cells = _number(rate.plain_psnr_db), _number(rate.vcframe_psnr_db), _number(gain, "+.2f")
-        rates.add_row(f"{rate.bpp:.2f}", *cells, str(rate.num_images))
-    console.print(rates)
-    pictures = Table("picture", "size", "BD-rate", "over dB", title="BD-rate of vcframe against plain")
+        table.add_row(f"{rate.bpp:.2f}", *cells, str(rate.num_images))
+    return table
+
+
+def _means_table(evaluation: Evaluation) -> Table:
+    from rich.table import Table
+
+    title = "Means of vcframe, and its gain over plain at equal bytes"
+    table = Table("quality", "bpp", "dB", "SSIM", "pictures", "gain dB", "of", title=title)
+    for mean in evaluation.quality_means:
+        cells = f"{mean.bpp:.4f}", f"{mean.psnr_db:.2f}", _number(mean.ssim, ".4f"), str(mean.num_images)
+        table.add_row(f"{mean.quality:g}", *cells, _number(mean.gain_db, "+.2f"), str(mean.num_matched))
+    return table
+
+
+def _pictures_table(evaluation: Evaluation) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("picture", "size", "BD-rate", "over dB", title="BD-rate of vcframe against plain")
     for row in evaluation.images:
         span = f"{_number(row.bd.psnr_low)}..{_number(row.bd.psnr_high)}"
-        rate_text = f"n/a ({row.bd.reason})" if row.bd.percent is None else f"{row.bd.percent:+.2f} %"
-        pictures.add_row(escape(row.name), f"{row.width}x{row.height}", escape(rate_text), span)
-    console.print(pictures)
-    console.print(_summary_line(evaluation.summary))
-    console.print(escape(evaluation.convention), style="dim")
+        rate = f"n/a ({row.bd.reason})" if row.bd.percent is None else f"{row.bd.percent:+.2f} %"
+        table.add_row(escape(row.name), f"{row.width}x{row.height}", escape(rate), span)
+    return table
 
 
 def _summary_line(summary: BdSummary) -> str:
@@ -314,14 +371,18 @@ def _summary_line(summary: BdSummary) -> str:
     )
 
 
-def _qualities(codec: Codec, given: Sequence[float] | None) -> list[float]:
-    """Qualities of one codec, worst first, each once."""
-    scale = codec.quality_scale
-    if given is not None:
-        return sorted({scale.check(quality) for quality in given}, key=scale.unit)
+def _grid(scale: QualityScale) -> list[float]:
+    """Qualities from worst to best, evenly over the unit scale, every sweep entry among them."""
     gaps = len(scale.sweep) - 1
     num_steps = gaps * math.ceil(NUM_STEPS / gaps)
     return list(dict.fromkeys(scale.native(i / num_steps) for i in range(num_steps + 1)))
+
+
+def _checked(scale: QualityScale, given: Sequence[float]) -> list[float]:
+    """The given qualities, worst first, each once."""
+    if not given:
+        raise UsageError("no qualities to evaluate")
+    return sorted({scale.check(quality) for quality in given}, key=scale.unit)
 
 
 def _point(original: Image, restored: Image, quality: float, num_bytes: int) -> RatePoint:
@@ -334,6 +395,24 @@ def _psnr_range(plain: Sequence[RatePoint], max_bpp: float) -> tuple[float, floa
     at_max = psnr_at_bpp(plain, max_bpp)
     best = max(point.psnr_db for point in plain)
     return plain[0].psnr_db, best if at_max is None else at_max
+
+
+def _quality_mean(quality: float, pairs: Sequence[tuple[ImageRow, RatePoint]]) -> QualityMean:
+    points = [point for _, point in pairs]
+    references = [psnr_at_bpp(row.plain, point.bpp) for row, point in pairs]
+    gains = [
+        point.psnr_db - plain for point, plain in zip(points, references, strict=True) if plain is not None
+    ]
+    structural = float(np.mean([point.ssim for point in points]))
+    return QualityMean(
+        quality,
+        len(points),
+        float(np.mean([point.bpp for point in points])),
+        float(np.mean([point.psnr_db for point in points])),
+        None if math.isnan(structural) else structural,
+        len(gains),
+        float(np.mean(gains)) if gains else None,
+    )
 
 
 def _bd(plain: Sequence[RatePoint], vcframe: Sequence[RatePoint], max_bpp: float) -> BdResult:
