@@ -1,0 +1,118 @@
+"""Write the README's results table out of benchmarks/results/kodak-*.json.
+
+python benchmarks/kodak_table.py            # rewrite the table in README.md
+python benchmarks/kodak_table.py --check    # exit 1 if README.md does not hold this table
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vcframe.bench.evaluate import SCHEMA, SCHEMA_VERSION
+from vcframe.codec import UsageError, VcframeError
+from vcframe.images import write_bytes
+
+ROOT = Path(__file__).resolve().parents[1]
+START, END = "<!-- results -->", "<!-- /results -->"
+GAIN_BPP = (0.10, 0.15, 0.20, 0.30)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description="Write the README's results table.")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if README.md is stale")
+    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks/results", metavar="DIR")
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md", metavar="FILE")
+    given = parser.parse_args(arguments)
+    try:
+        old = given.readme.read_text(encoding="utf-8")
+        new = replace_table(old, table(read_results(given.results)))
+    except (OSError, VcframeError) as error:
+        print(f"kodak_table: {error}", file=sys.stderr)
+        return 2
+    if given.check:
+        if old != new:
+            print(f"{given.readme} is stale: run python benchmarks/kodak_table.py", file=sys.stderr)
+        return int(old != new)
+    if old != new:
+        write_bytes(given.readme, new.encode())
+    return 0
+
+
+def read_results(folder: Path) -> list[tuple[str, dict[str, Any]]]:
+    """File name and content of every result, by name. Raises `UsageError` naming what is no result."""
+    results = []
+    for path in sorted(folder.glob("kodak-*.json")):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UsageError(f"{path}: not JSON ({error})") from error
+        found = (content.get("schema"), content.get("schema_version")) if isinstance(content, dict) else None
+        if found != (SCHEMA, SCHEMA_VERSION):
+            raise UsageError(f"{path}: not a {SCHEMA} of version {SCHEMA_VERSION}; evaluate again")
+        results.append((path.name, content))
+    if not results:
+        raise UsageError(f"no kodak-*.json in {folder}: run vcframe evaluate first")
+    return results
+
+
+def table(results: Sequence[tuple[str, dict[str, Any]]]) -> str:
+    """The table in Markdown, one row a result, with the convention and where each row comes from."""
+    gains = [f"gain at {bpp:.2f} bpp" for bpp in GAIN_BPP]
+    head = ["codec", "scale", "trained", "BD-rate mean", "median", "quartiles", "pictures", *gains, "result"]
+    rows = [head, ["---"] * len(head), *(_row(name, content) for name, content in results)]
+    lines = ["| " + " | ".join(cells) + " |" for cells in rows]
+    conventions = dict.fromkeys(content["convention"] for _, content in results)
+    notes = [f"Convention: {convention}." for convention in conventions]
+    notes.append("Gain: mean PSNR at equal bytes, with the number of pictures on which both are defined.")
+    return "\n".join([*lines, "", *notes])
+
+
+def replace_table(readme: str, new_table: str) -> str:
+    """`readme` with what stands between the markers replaced. Raises `UsageError` without the markers."""
+    before, start, rest = readme.partition(START)
+    _, end, after = rest.partition(END)
+    if not (start and end):
+        raise UsageError(f"the README needs a line {START} and, below it, a line {END}")
+    return f"{before}{START}\n\n{new_table}\n\n{END}{after}"
+
+
+def _row(name: str, content: dict[str, Any]) -> list[str]:
+    summary, card = content["summary"], content["card"]
+    measured = summary["num_images"] - summary["num_missing"]
+    rates = {rate["bpp"]: rate for rate in content["fixed_rates"]}
+    return [
+        content["codec"]["codec"],
+        "1" if card["scale"] == 1 else f"1/{card['scale']}",
+        _trained(card["training"]),
+        _percent(summary["mean"]),
+        _percent(summary["median"]),
+        f"{_percent(summary['lower_quartile'])} .. {_percent(summary['upper_quartile'])}",
+        f"{measured} of {summary['num_images']}",
+        *(_gain(rates[bpp]) for bpp in GAIN_BPP),
+        f"[{content['model_id']}](benchmarks/results/{name})",
+    ]
+
+
+def _trained(training: dict[str, Any]) -> str:
+    minutes = training.get("minutes")
+    return "n/a" if minutes is None else f"{training.get('schedule', '')}, {minutes:.0f} min".lstrip(", ")
+
+
+def _percent(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:+.1f} %"
+
+
+def _gain(rate: dict[str, Any]) -> str:
+    if not rate["num_images"]:
+        return "n/a"
+    return f"{rate['vcframe_psnr_db'] - rate['plain_psnr_db']:+.2f} dB ({rate['num_images']})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""The script that writes the README's table out of committed results."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kodak_table.py"
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    if not SCRIPT.exists():
+        pytest.skip("benchmarks/ is part of a checkout only")
+    spec = importlib.util.spec_from_file_location("kodak_table", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def result(**changes: Any) -> dict[str, Any]:
+    rates = [
+        {"bpp": bpp, "num_images": 22, "plain_psnr_db": 25.0, "vcframe_psnr_db": 25.0 + 10 * bpp}
+        for bpp in (0.05, 0.1, 0.15, 0.2, 0.3)
+    ]
+    return {
+        "schema": "vcframe-evaluation",
+        "schema_version": 1,
+        "codec": {"codec": "webp", "options": {}},
+        "model_id": "0badcafe",
+        "card": {"scale": 2, "training": {"schedule": "joint", "minutes": 24.6}},
+        "convention": "RGB PSNR",
+        "summary": {
+            "num_images": 24,
+            "num_missing": 1,
+            "mean": -12.34,
+            "lower_quartile": -15.0,
+            "median": -12.0,
+            "upper_quartile": 0.26,
+        },
+        "fixed_rates": rates,
+        **changes,
+    }
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "kodak-webp.json").write_text(json.dumps(result()))
+    nothing = {"num_images": 0, "plain_psnr_db": None, "vcframe_psnr_db": None}
+    (tmp_path / "kodak-a.json").write_text(
+        json.dumps(
+            result(
+                codec={"codec": "jpeg", "options": {}},
+                card={"scale": 1, "training": {}},
+                summary=dict.fromkeys(result()["summary"]) | {"num_images": 24, "num_missing": 24},
+                fixed_rates=[{"bpp": bpp, **nothing} for bpp in (0.05, 0.1, 0.15, 0.2, 0.3)],
+            )
+        )
+    )
+    (tmp_path / "set7-jpeg.json").write_text("not read")
+    (tmp_path / "README.md").write_text("# Top\n<!-- results -->\nold\n<!-- /results -->\n\nEnd\n")
+    return tmp_path
+
+
+def run(script: ModuleType, folder: Path, *arguments: str) -> int:
+    given = ["--results", str(folder), "--readme", str(folder / "README.md"), *arguments]
+    return int(script.main(given))
+
+
+def test_the_table_is_written_between_the_markers(script: ModuleType, folder: Path) -> None:
+    assert run(script, folder) == 0
+    text = (folder / "README.md").read_text()
+    assert text.startswith("# Top\n<!-- results -->\n\n| codec |")
+    assert text.endswith("<!-- /results -->\n\nEnd\n")
+    assert "old" not in text
+    rows = [line for line in text.splitlines() if line.startswith("| ")][2:]
+    assert rows == [
+        "| jpeg | 1 | n/a | n/a | n/a | n/a .. n/a | 0 of 24 | n/a | n/a | n/a | n/a "
+        "| [0badcafe](benchmarks/results/kodak-a.json) |",
+        "| webp | 1/2 | joint, 25 min | -12.3 % | -12.0 % | -15.0 % .. +0.3 % | 23 of 24 | +1.00 dB (22) "
+        "| +1.50 dB (22) | +2.00 dB (22) | +3.00 dB (22) | [0badcafe](benchmarks/results/kodak-webp.json) |",
+    ]
+    assert text.count("Convention: RGB PSNR.") == 1
+
+
+def test_check_tells_a_stale_table_and_changes_nothing(
+    script: ModuleType, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (folder / "README.md").read_text()
+    assert run(script, folder, "--check") == 1
+    assert "README.md is stale" in capsys.readouterr().err
+    assert (folder / "README.md").read_text() == before
+    run(script, folder)
+    assert run(script, folder, "--check") == 0
+    (folder / "kodak-webp.json").write_text(json.dumps(result(model_id="12345678")))
+    assert run(script, folder, "--check") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("kodak-webp.json", "{", r"kodak-webp\.json: not JSON"),
+        ("kodak-webp.json", "[]", r"kodak-webp\.json: not a vcframe-evaluation of version 1"),
+        ("kodak-webp.json", json.dumps(result(schema_version=2)), "not a vcframe-evaluation of version 1"),
+        ("README.md", "no markers", "the README needs a line <!-- results -->"),
+    ],
+)
+def test_what_is_no_result_or_readme_is_named(
+    script: ModuleType,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    content: str,
+    message: str,
+) -> None:
+    import re
+
+    (folder / name).write_text(content)
+    assert run(script, folder) == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_no_results_is_an_error(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "README.md").write_text("<!-- results --><!-- /results -->")
+    assert run(script, tmp_path) == 2
+    assert "no kodak-*.json" in capsys.readouterr().err
+
+
+def test_the_committed_table_is_up_to_date(script: ModuleType) -> None:
+    if not list((script.ROOT / "benchmarks/results").glob("kodak-*.json")):
+        pytest.skip("no Kodak results are committed yet")
+    assert script.main(["--check"]) == 0
