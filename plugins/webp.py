@@ -20,7 +20,7 @@ PAYLOAD_CHUNK = b"vcfr"
 class WebpOptions:
     """Settings that change the bytes; the file is always lossy, 4:2:0, without alpha."""
 
-    method: int = 4
+    method: int = 6
     """Effort, 0 (fastest) .. 6 (smallest)."""
 
     def __post_init__(self) -> None:
