@@ -1,0 +1,96 @@
+"""What the backend tests share: the codecs by the front door, photographs, and other people's decoders.
+
+Every decoder here takes a file and returns what a viewer would show: `(H, W, 3)` RGB or `(H, W)` grey.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from vcframe import Codec, Image
+from vcframe.registry import Registry
+
+NAMES = ["jpeg", "jpeg2000", "webp", "hevc"]
+Decoder = Callable[[bytes], Image]
+
+
+@functools.cache
+def registry() -> Registry:
+    return Registry.load()
+
+
+def make_codec(name: str, **options: Any) -> Codec:
+    return registry().codec(name, **options)
+
+
+@functools.cache
+def colour() -> Image:
+    """A photograph, 96 rows of 145 columns."""
+    from skimage import data
+
+    return np.ascontiguousarray(data.astronaut()[56:152, 150:295])
+
+
+@functools.cache
+def grey() -> Image:
+    """Another photograph, 96 rows of 145 columns."""
+    from skimage import data
+
+    return np.ascontiguousarray(data.camera()[76:172, 170:315])
+
+
+def photographs(codec: Codec) -> list[Image]:
+    """Those that the codec takes."""
+    return [colour(), grey()] if codec.traits.grey else [colour()]
+
+
+def decode_pillow(data: bytes) -> Image:
+    import PIL.Image
+
+    return np.asarray(PIL.Image.open(io.BytesIO(data)))
+
+
+def decode_opencv(data: bytes) -> Image:
+    import cv2
+
+    image: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert image is not None, "OpenCV cannot read the file"
+    return np.asarray(image if image.ndim == 2 else image[..., ::-1])
+
+
+def decode_opencv_video(data: bytes) -> Image:
+    """OpenCV's own FFmpeg and its own conversion; always RGB."""
+    import cv2
+
+    # OpenCV's type stubs know files and cameras only; it reads any buffered stream.
+    source: Any = io.BytesIO(data)
+    capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG, [])
+    good, image = capture.read()
+    assert good, "OpenCV cannot read the stream"
+    assert not capture.read()[0], "OpenCV sees more than one picture"
+    return np.asarray(image[..., ::-1], np.uint8)
+
+
+def decode_ffmpeg(data: bytes, name: str) -> Image:
+    """The planes as FFmpeg's decoder `name` leaves them."""
+    import av
+
+    context: Any = av.CodecContext.create(name, "r")
+    (frame,) = [*context.decode(av.Packet(data)), *context.decode(None)]
+    return np.asarray(frame.to_ndarray(), np.uint8)
+
+
+def largest_difference(a: Image, b: Image) -> int:
+    assert a.shape == b.shape
+    return int(np.abs(a.astype(np.int16) - b).max())
+
+
+def psnr(a: Image, b: Image) -> float:
+    from skimage.metrics import peak_signal_noise_ratio
+
+    return float(peak_signal_noise_ratio(a, b, data_range=255))
