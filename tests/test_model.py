@@ -1,0 +1,124 @@
+"""Model files: round trip, identity of the weights, damage, look-up, grey and colour."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import skimage.data
+import torch
+from safetensors.torch import save_file
+
+from vcframe.codec import UsageError
+from vcframe.images import luma
+from vcframe.model import Card, Model, ModelError, find_model, list_models
+from vcframe.networks import build_networks
+from vcframe.registry import Registry
+
+REGISTRY = Registry.load()
+
+
+def make_model(codec_name: str = "jpeg", scale: int = 2, channels: int = 3, **options: object) -> Model:
+    """An untrained model whose last layers are not zero, so that it does something."""
+    codec = REGISTRY.codec(codec_name, **options)
+    card = Card(
+        codec=codec.config(),
+        codec_version="test",
+        preset="small",
+        scale=scale,  # type: ignore[arg-type]
+        block=codec.traits.block,
+        channels=channels,  # type: ignore[arg-type]
+        training={},
+        vcframe_version="test",
+    )
+    networks = build_networks("small", scale, codec.traits.block, channels)
+    with torch.no_grad():
+        for network in (networks.description, networks.post):
+            network.trunk.tail.weight.normal_(std=0.01)  # type: ignore[union-attr,operator]
+    return Model(card, networks)
+
+
+def test_a_saved_model_does_the_same_when_loaded(tmp_path: Path) -> None:
+    model = make_model()
+    model.save(tmp_path / "m.safetensors")
+    loaded = Model.load(tmp_path / "m.safetensors")
+    assert loaded.id == model.id
+    assert loaded.card == model.card
+    loaded.save(tmp_path / "again.safetensors")
+    assert Model.load(tmp_path / "again.safetensors").id == model.id
+    picture = skimage.data.chelsea()[:61, :83].copy()
+    description = model.describe(picture, 0.3)
+    # Half precision on disk: at most one grey level away.
+    assert np.abs(description.astype(int) - loaded.describe(picture, 0.3)).max() <= 1
+    restored = model.restore(description, 0.3, (61, 83))
+    assert np.abs(restored.astype(int) - loaded.restore(description, 0.3, (61, 83))).max() <= 1
+
+
+def test_other_weights_have_another_id() -> None:
+    model = make_model()
+    before = model.id
+    with torch.no_grad():
+        model.networks.post.trunk.tail.bias[0] += 0.5  # type: ignore[union-attr,index,operator]
+    assert model.id != before
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+@pytest.mark.parametrize("size", [(1, 1), (9, 14), (40, 33)])
+def test_sizes_and_kinds_are_kept(scale: int, size: tuple[int, int]) -> None:
+    model = make_model(scale=scale)
+    picture = skimage.data.chelsea()[: size[0], : size[1]].copy()
+    for image in (picture, luma(picture)):
+        description = model.describe(image, 0.5)
+        assert description.shape == (-(-size[0] // scale), -(-size[1] // scale), *image.shape[2:])
+        assert model.restore(description, 0.5, size).shape == image.shape
+
+
+def test_a_grey_model_refuses_colour_with_the_remedy() -> None:
+    with pytest.raises(UsageError, match="grey pictures only"):
+        make_model(channels=1).describe(skimage.data.chelsea(), 0.5)
+
+
+def test_a_changed_byte_in_the_weights_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    make_model().save(path)
+    data = bytearray(path.read_bytes())
+    data[-100] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ModelError, match="damaged"):
+        Model.load(path)
+
+
+def test_foreign_and_broken_files_are_refused_in_one_line(tmp_path: Path) -> None:
+    foreign, broken = tmp_path / "foreign.safetensors", tmp_path / "broken.safetensors"
+    save_file({"x": torch.zeros(1)}, foreign)
+    broken.write_bytes(b"not a model")
+    with pytest.raises(ModelError, match="no card"):
+        Model.load(foreign)
+    with pytest.raises(ModelError, match="not a readable model file"):
+        Model.load(broken)
+    with pytest.raises(ModelError, match="not a readable model file"):
+        Model.load(tmp_path / "missing.safetensors")
+
+
+def test_models_are_found_by_path_id_and_codec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VCFRAME_MODELS", str(tmp_path))
+    own = make_model("webp", method=6)
+    own.save(tmp_path / "own.safetensors")
+    webp = REGISTRY.codec("webp", method=6)
+    assert find_model(str(tmp_path / "own.safetensors"), webp).id == own.id
+    assert find_model(own.id.upper(), webp).id == own.id
+    # The model of exactly these options comes before a shipped one of the same codec.
+    assert find_model(None, webp).id == own.id
+    assert own.id in {model.id for model in list_models("webp")}
+    with pytest.raises(ModelError, match=f"no model file or id 'feedf00d'.*{own.id}"):
+        find_model("feedf00d", webp)
+
+
+def test_every_shipped_model_loads_and_is_small_enough() -> None:
+    shipped = {model.card.codec_name: model for model in list_models()}
+    assert set(shipped) >= {"jpeg", "jpeg2000", "webp", "hevc"}
+    for model in shipped.values():
+        assert model.path.stat().st_size <= 1_000_000
+        assert Model.load(model.path).id == model.id
+        assert REGISTRY.codec_from_config(model.card.codec).config() == model.card.codec
