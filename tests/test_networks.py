@@ -91,11 +91,11 @@ def test_quality_changes_what_a_trained_network_does() -> None:
 def test_quality_gain_interpolates_between_its_knots() -> None:
     from vcframe.networks.layers import QualityGain
 
-    gain = QualityGain(1, num_knots=3)
+    gain = QualityGain(1)
     with torch.no_grad():
-        gain.table.copy_(torch.tensor([[1.0], [3.0], [7.0]]))
-        out = gain(torch.ones(4, 1, 1, 1), torch.tensor([0.0, 0.25, 0.5, 1.0]))
-    assert out.flatten().tolist() == [2.0, 3.0, 4.0, 8.0]
+        gain.gain.table.copy_(torch.linspace(1, 3, 9)[:, None] ** 2)
+        out = gain(torch.ones(4, 1, 1, 1), torch.tensor([0.0, 0.0625, 0.125, 1.0]))
+    assert out.flatten().tolist() == [1.0, (1 + 1.25**2) / 2, 1.25**2, 9.0]
 
 
 def test_resampling_agrees_with_pillow() -> None:

@@ -7,21 +7,37 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class QualityGain(nn.Module):
-    """Per-channel gains from the unit quality: a piecewise linear table, all ones at the start.
+class QualityTable(nn.Module):
+    """One value per channel as a piecewise linear function of the unit quality.
 
-    One network then serves the whole quality sweep for a handful of parameters.
+    Starts as the straight line from `worst` to `best`. Adam moves every parameter by about the learning rate
+    in a step, so `speed` sets how fast the values move.
     """
 
-    def __init__(self, channels: int, num_knots: int = 9) -> None:
+    num_knots = 9
+
+    def __init__(self, channels: int, worst: float, best: float, speed: float = 1.0) -> None:
         super().__init__()
-        self.table = nn.Parameter(torch.zeros(num_knots, channels))
+        line = torch.linspace(worst, best, self.num_knots) / speed
+        self.table = nn.Parameter(line[:, None].repeat(1, channels))
+        self.speed = speed
+
+    def forward(self, unit_B: Tensor) -> Tensor:
+        """`(B,)` to `(B, channels, 1, 1)`."""
+        knots = torch.arange(self.num_knots, device=unit_B.device, dtype=unit_B.dtype)
+        weights_BK = (1 - (unit_B[:, None] * (self.num_knots - 1) - knots).abs()).clamp(min=0)
+        return (self.speed * (weights_BK @ self.table))[:, :, None, None]
+
+
+class QualityGain(nn.Module):
+    """Per-channel gains from the unit quality, all ones at the start: one network serves the whole sweep."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gain = QualityTable(channels, 1.0, 1.0)
 
     def forward(self, x_BCHW: Tensor, unit_B: Tensor) -> Tensor:
-        num_knots = self.table.shape[0]
-        knots = torch.arange(num_knots, device=unit_B.device, dtype=unit_B.dtype)
-        weights_BK = (1 - (unit_B[:, None] * (num_knots - 1) - knots).abs()).clamp(min=0)
-        return x_BCHW * (1 + weights_BK @ self.table)[:, :, None, None].to(x_BCHW.dtype)
+        return x_BCHW * self.gain(unit_B).to(x_BCHW.dtype)
 
 
 class ResidualBlock(nn.Module):
