@@ -99,7 +99,7 @@ def decompress(
     codecs = [record.codec(max_pixels=max_pixels) for record in registry.codecs.values()]
     unpacked = unpack(data, codecs)
     if unpacked is None:
-        return _decode_ordinary(data, [codec for codec in codecs if codec.unavailable() is None])
+        return _decode_ordinary(data, codecs, registry)
     payload = unpacked.payload
     codec = registry.codec(unpacked.codec_name, max_pixels=max_pixels)
     coded_height, coded_width, _ = codec.probe(unpacked.stream)
@@ -166,12 +166,13 @@ def _as_words(config: dict[str, object]) -> str:
     return " ".join([str(config["codec"]), *(f"{key}={value}" for key, value in options.items())])
 
 
-def _decode_ordinary(data: bytes, codecs: Sequence[Codec]) -> Restored:
+def _decode_ordinary(data: bytes, codecs: Sequence[Codec], registry: Registry) -> Restored:
     for codec in codecs:
         try:
             height, width, _ = codec.probe(data)
         except CodecError:
             continue
-        return Restored(codec.decode(data), codec.name, None, (height, width))
+        image = registry.codec(codec.name, max_pixels=codec.max_pixels).decode(data)
+        return Restored(image, codec.name, None, (height, width))
     names = ", ".join(codec.name for codec in codecs) or "none"
-    raise CodecError(f"no codec recognises this file; available: {names}")
+    raise CodecError(f"no codec recognises this file; installed: {names}")

@@ -98,7 +98,7 @@ def unpack(data: bytes, codecs: Iterable[Codec]) -> Unpacked | None:
     Returns None for a file that carries no payload. Raises `StreamError` if it carries one that is damaged
     or of an unknown version.
     """
-    if data.startswith(CONTAINER_MAGIC):
+    if is_container(data):
         return _unpack_container(data)
     for codec in codecs:
         found = codec.extract(data)
@@ -106,6 +106,11 @@ def unpack(data: bytes, codecs: Iterable[Codec]) -> Unpacked | None:
             stream, raw = found
             return Unpacked(codec.name, stream, _parse(raw, b"", stream))
     return None
+
+
+def is_container(data: bytes) -> bool:
+    """Whether a file is the generic container rather than the codec's own format."""
+    return data.startswith(CONTAINER_MAGIC)
 
 
 def _unpack_container(data: bytes) -> Unpacked:

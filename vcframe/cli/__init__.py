@@ -1,0 +1,60 @@
+"""The command line: verbs, and one clear line for every error.
+
+Everything heavy is imported inside the verb that needs it: `vcframe --help` and `vcframe codecs` load neither
+torch nor a codec library.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vcframe.cli import coding, listing, training
+from vcframe.cli.common import Session, VcframeGroup
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="vcframe",
+    cls=VcframeGroup,
+    help="Learned networks around standard image codecs, trained through a virtual codec.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _globals(
+    ctx: typer.Context,
+    plugin: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE", help="A one-file plugin to load besides the installed ones; repeatable."
+        ),
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print tracebacks of errors.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=listing.print_version)
+    ] = False,
+) -> None:
+    ctx.obj = Session(plugin_files=tuple(plugin or ()), verbose=verbose)
+
+
+app.command("codecs")(listing.codecs)
+app.command("plugins")(listing.plugins)
+app.command("models")(listing.models)
+app.command("train")(training.train)
+app.command("compress")(coding.compress)
+app.command("decompress")(coding.decompress)
+app.command("evaluate")(training.evaluate)
+app.command("demo")(training.demo)
+
+
+def main() -> None:
+    """Run the command line; ends the process with its exit status."""
+    app()

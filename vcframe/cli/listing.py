@@ -1,0 +1,172 @@
+"""`vcframe codecs`, `plugins`, `models`: what is installed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vcframe.cli.common import Json, Session, console, note, print_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from vcframe.codec import Codec
+    from vcframe.model import ModelFile
+    from vcframe.networks import NetworkCost
+
+
+def print_version(wanted: bool) -> None:
+    """`vcframe --version`."""
+    if wanted:
+        import vcframe
+
+        print(f"vcframe {vcframe.__version__}")
+        raise typer.Exit
+
+
+def codecs(
+    ctx: typer.Context,
+    versions: Annotated[
+        bool, typer.Option("--versions", help="Also load each codec's library and print its version.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """List the codecs: quality scale, options with their defaults, and why one cannot run here."""
+    session: Session = ctx.obj
+    rows = [
+        _codec_row(record.codec(), record.plugin, versions) for record in session.registry.codecs.values()
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    if not rows:
+        note("no codecs are installed; see `vcframe plugins`")
+        return
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("codec", "file", "quality, worst to best", "options", "plugin", *["version"] * versions)
+    for row in rows:
+        scale = row["quality"]
+        quality = f"{scale['worst']:g} .. {scale['best']:g}, step {scale['step']:g}: {scale['meaning']}"
+        options = " ".join(f"{key}={value}" for key, value in row["options"].items()) or "-"
+        name = row["codec"] if row["unavailable"] is None else f"{row['codec']} (unavailable)"
+        cells = [name, row["extension"], quality, options, row["plugin"]]
+        table.add_row(*map(escape, cells), *([escape(row["version"] or "-")] if versions else []))
+    console().print(table)
+    for row in rows:
+        if row["unavailable"] is not None:
+            note(f"codec {row['codec']} cannot run here: {row['unavailable']}")
+
+
+def _codec_row(codec: Codec, plugin: str, versions: bool) -> dict[str, Any]:
+    from vcframe.registry import unavailable_reason
+
+    scale = codec.quality_scale
+    unavailable = unavailable_reason(codec)
+    row = {
+        "codec": codec.name,
+        "extension": codec.extension,
+        "quality": {
+            "worst": scale.sweep[0],
+            "best": scale.sweep[-1],
+            "step": scale.step,
+            "meaning": scale.meaning,
+            "sweep": list(scale.sweep),
+        },
+        "options": codec.config()["options"],
+        "traits": dataclasses.asdict(codec.traits),
+        "plugin": plugin,
+        "unavailable": unavailable,
+    }
+    if versions:
+        row["version"] = codec.version() if unavailable is None else None
+    return row
+
+
+def plugins(ctx: typer.Context, as_json: Json = False) -> None:
+    """List the plugins that were found, where each came from, and why one could not be used."""
+    session: Session = ctx.obj
+    records = session.registry.plugins
+    if as_json:
+        print_json([dataclasses.asdict(record) for record in records])
+        return
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("plugin", "status", "codecs", "distribution", "source")
+    for record in records:
+        distribution = f"{record.distribution} {record.version}".strip()
+        cells = (record.name, record.status, ", ".join(record.codecs) or "-", distribution, record.source)
+        table.add_row(*map(escape, cells))
+    console().print(table)
+    for record in records:
+        if record.reason is not None:
+            note(f"plugin {record.name} failed: {record.reason}")
+
+
+def models(as_json: Json = False) -> None:
+    """List the trained models, shipped and installed, and what each network preset costs."""
+    from vcframe.model import MODELS_VARIABLE, list_models
+    from vcframe.networks import preset_costs
+
+    found, costs = list_models(), preset_costs()
+    if as_json:
+        print_json(
+            {
+                "models": [_model_row(model) for model in found],
+                "presets": [dataclasses.asdict(cost) for cost in costs],
+            }
+        )
+        return
+    if found:
+        console().print(_model_table(found))
+    else:
+        note(
+            f"no models are installed; make one with `vcframe train`, or point {MODELS_VARIABLE} at a folder"
+        )
+    console().print(_preset_table(costs))
+
+
+def _model_row(model: ModelFile) -> dict[str, Any]:
+    card = model.card.model_dump(mode="json")
+    return {"id": model.id, "path": str(model.path), "num_bytes": model.path.stat().st_size, **card}
+
+
+def _model_table(found: Sequence[ModelFile]) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("id", "codec", "scale", "preset", "KiB", "trained", "validation", "file", title="Models")
+    for model in found:
+        card, training = model.card, model.card.training
+        options = " ".join(f"{key}={value}" for key, value in card.codec["options"].items())
+        trained = f"{training.get('minutes', '?')} min, {training.get('steps', '?')} steps"
+        gain = training.get("validation_bd_rate_percent")
+        table.add_row(
+            model.id,
+            escape(f"{card.codec_name} {options}".strip()),
+            str(card.scale),
+            f"{card.preset}, {'grey' if card.channels == 1 else 'colour'}",
+            f"{model.path.stat().st_size / 1024:.0f}",
+            escape(f"{trained}, {training.get('data', '?')}"),
+            "-" if gain is None else f"{gain:+.1f} %",
+            escape(model.path.name),
+        )
+    table.caption = "validation: BD-rate against plain resampling around the same codec, on held-out pictures"
+    return table
+
+
+def _preset_table(costs: Sequence[NetworkCost]) -> Table:
+    from rich.table import Table
+
+    table = Table("preset", "scale", "network", title="Network presets")
+    table.add_column("parameters", justify="right")
+    table.add_column("kMAC per original pixel", justify="right")
+    for cost in costs:
+        counted = f"{cost.num_parameters:,}", f"{cost.macs_per_pixel / 1000:.2f}"
+        table.add_row(cost.preset, str(cost.scale), cost.role, *counted)
+    return table

@@ -1,0 +1,197 @@
+"""`vcframe train`, `evaluate` and `demo`: the verbs that take minutes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vcframe.cli.common import (
+    INTERRUPTED,
+    CodecName,
+    CodecOptions,
+    Device,
+    Force,
+    Json,
+    ProgressBar,
+    Session,
+    check_new_file,
+    console,
+    fail,
+    parse_options,
+    print_json,
+    torch_device,
+)
+
+if TYPE_CHECKING:
+    from vcframe.learning import Progress
+
+DEFAULT_MINUTES = 10.0
+DEMO_MINUTES = 4.0
+
+
+def train(
+    ctx: typer.Context,
+    codec_name: CodecName,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The run's folder.", show_default=False)],
+    options: CodecOptions = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH",
+            help="Folder, file or glob of pictures; repeatable. Without it, generated pictures.",
+            show_default=False,
+        ),
+    ] = None,
+    schedule: Annotated[
+        str, typer.Option(metavar="joint|paper", help="How the networks alternate.")
+    ] = "joint",
+    preset: Annotated[str, typer.Option(metavar="small|paper", help="Which networks.")] = "small",
+    scale: Annotated[int, typer.Option(metavar="1|2", help="Code at full or half size.")] = 2,
+    quality: Annotated[
+        float | None,
+        typer.Option(
+            "--quality", "-q", metavar="Q", help="The one quality of schedule paper.", show_default=False
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            metavar="M", help=f"Length; {DEFAULT_MINUTES:g} if nothing is said.", show_default=False
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(metavar="N", help="Length in steps instead.", show_default=False)
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of weights, pictures and qualities.")] = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Train a model around a codec; the same command continues an interrupted run.
+
+    DIR receives model.safetensors, report.json, config.json and the checkpoint.
+    """
+    session: Session = ctx.obj
+    codec = session.codec(codec_name, options)
+
+    from vcframe.learning import Interrupted, TrainConfig, fit
+
+    config = TrainConfig.checked(
+        codec=codec.config(),
+        schedule=schedule,
+        preset=preset,
+        scale=scale,
+        quality=quality,
+        data=tuple(data or ()),
+        out=out,
+        minutes=DEFAULT_MINUTES if minutes is None and steps is None else minutes,
+        steps=steps,
+        seed=seed,
+        device=device,
+    )
+    try:
+        with ProgressBar() as bar:
+            result = fit(config, session.registry, lambda progress: _show(bar, progress))
+    except Interrupted as error:
+        fail(ctx, str(error), status=INTERRUPTED)
+        return
+    if as_json:
+        print_json({"model_path": str(result.model_path), **result.report})
+        return
+    report = result.report
+    gain = report["validation_bd_rate_percent"]
+    judged = "" if gain is None else f", BD-rate {gain:+.1f} % against plain resampling on held-out pictures"
+    length = f"{report['steps']} steps in {report['minutes']} min on {report['data']}"
+    print(f"{result.model_path}: model {report['model']}, {length}{judged}")
+
+
+def evaluate(
+    ctx: typer.Context,
+    codec_name: CodecName,
+    images: Annotated[
+        list[str],
+        typer.Option(
+            metavar="PATH", help="Folder, file or glob of pictures; repeatable.", show_default=False
+        ),
+    ],
+    options: CodecOptions = None,
+    plain_options: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--plain-option",
+            metavar="KEY=VALUE",
+            help="A setting of the plain codec where its best one is another; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    model_reference: Annotated[
+        str | None, typer.Option("--model", metavar="FILE|ID", help="A trained model.", show_default=False)
+    ] = None,
+    max_bpp: Annotated[
+        float, typer.Option(metavar="BPP", help="Where the range of the BD-rate ends.")
+    ] = 0.30,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help="Also write everything there.", show_default=False),
+    ] = None,
+    device: Device = "auto",
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Measure the plain codec and a model on pictures: rate-distortion table and BD-rate per picture."""
+    session: Session = ctx.obj
+    codec = session.codec(codec_name, options)
+    plain = session.registry.codec(
+        codec_name, **{**codec.config()["options"], **parse_options(plain_options or ())}
+    )
+    if out is not None:
+        check_new_file(out, force)
+
+    from vcframe.bench.evaluate import evaluate as measure
+    from vcframe.bench.evaluate import print_evaluation
+    from vcframe.images import find_images, write_bytes
+    from vcframe.model import find_model
+
+    paths = find_images(images)
+    model = find_model(model_reference, codec, torch_device(device))
+    with ProgressBar() as bar:
+        evaluation = measure(
+            codec,
+            model,
+            paths,
+            plain=plain,
+            on_progress=lambda done, total, name: bar.update(done / total, "evaluating", name),
+            max_bpp=max_bpp,
+        )
+    if out is not None:
+        write_bytes(out, json.dumps(evaluation.to_json(), indent=1, allow_nan=False).encode() + b"\n")
+    if as_json:
+        print_json(evaluation.to_json())
+    else:
+        print_evaluation(evaluation, console())
+
+
+def demo(
+    ctx: typer.Context,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where everything goes.", show_default=False)],
+    minutes: Annotated[float, typer.Option(metavar="M", help="Length of the training.")] = DEMO_MINUTES,
+) -> None:
+    """See it work: train a WebP model, compress a photograph, compare with plain WebP at equal bytes."""
+    session: Session = ctx.obj
+
+    from vcframe.demo import print_demo, run_demo
+    from vcframe.learning import Interrupted
+
+    try:
+        with ProgressBar() as bar:
+            result = run_demo(session.registry, out, minutes, lambda progress: _show(bar, progress))
+    except Interrupted as error:
+        fail(ctx, str(error), status=INTERRUPTED)
+        return
+    print_demo(result, console())
+
+
+def _show(bar: ProgressBar, progress: Progress) -> None:
+    bar.update(progress.fraction, progress.phase, progress.text, progress.remaining_s)
