@@ -144,6 +144,15 @@ def test_a_curve_ends_at_the_first_point_well_past_the_largest_rate(identity: Ev
             assert all(point.bpp <= 1.15 * MAX_BPP for point in points[:-1])
 
 
+def test_a_curve_that_passes_the_largest_rate_at_once_still_has_four_points(pictures: list[Path]) -> None:
+    codec = JpegCodec()
+    row = evaluate(codec, FakeModel(codec), pictures[:1], max_bpp=0.19).images[0]
+    assert row.plain[0].bpp < 0.19
+    assert row.plain[2].bpp > 1.15 * 0.19
+    assert len(row.plain) == 4
+    assert len(row.vcframe) >= 4
+
+
 def test_the_grid_holds_every_sweep_entry(pictures: list[Path]) -> None:
     codec = JpegCodec()
     result = evaluate(codec, FakeModel(codec), pictures[:1], max_bpp=50)
