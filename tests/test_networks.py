@@ -14,7 +14,7 @@ COSTS = {(cost.preset, cost.scale, cost.role): cost for cost in preset_costs()}
 @pytest.mark.parametrize(
     ("role", "num_parameters", "kmacs"),
     [
-        # Layer by layer from the paper's description: 9x9 1->128, stride-2 3x3, four 3x3 128->128, 9x9 128->1 ...
+        # Layer by layer as published: 9x9 1->128, stride-2 3x3, four 3x3 128->128, 9x9 128->1 ...
         ("description", (81 + 5 * 9 * 128 + 81) * 128 + 6 * 128 + 1, 197),
         # ... and 9x9 1->128, six 3x3 128->128, transposed 9x9 stride 2 128->1.
         ("post-processing", (81 + 6 * 9 * 128 + 81) * 128 + 7 * 128 + 1, 226),
@@ -116,3 +116,25 @@ def test_rounding_has_256_levels_and_passes_the_gradient() -> None:
     rounded.sum().backward()  # type: ignore[no-untyped-call]
     assert x.grad is not None
     assert x.grad.tolist() == [0.0, 1.0, 1.0, 0.0]
+
+
+def test_cosine_basis_agrees_with_scipy() -> None:
+    import scipy.fft
+
+    from vcframe.networks.small import cosine_basis
+
+    block = torch.rand(3, 8, 8, dtype=torch.float64)
+    ours = cosine_basis(3, 8).double() @ block.flatten()
+    expected = torch.from_numpy(scipy.fft.dctn(block.numpy(), norm="ortho")).flatten()
+    assert torch.allclose(ours, expected, atol=1e-6)
+
+
+def test_virtual_codec_starts_as_a_dead_zone_that_narrows_with_quality() -> None:
+    virtual = build_networks("small", 1, 8).virtual
+    x = 0.5 + 0.1 * torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        outputs = [virtual(x, torch.tensor([unit])) for unit in (0.0, 0.5, 1.0)]
+    errors = [float((decoded - x).square().mean()) for decoded, _ in outputs]
+    bits = [float(bits_B) for _, bits_B in outputs]
+    assert errors[0] > errors[1] > errors[2] > 0
+    assert bits[0] < bits[1] < bits[2]

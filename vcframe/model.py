@@ -163,7 +163,7 @@ def find_model(reference: str | None, codec: Codec | None, device: str = "cpu") 
                 return Model.load(model.path, device)
         known = ", ".join(m.id for m in models) or "none"
         raise ModelError(
-            f"no model file or id {reference!r}; installed ids: {known} (a folder of others: {MODELS_VARIABLE})"
+            f"no model file or id {reference!r}; installed ids: {known} (more: ${MODELS_VARIABLE})"
         )
     if not models:
         raise ModelError(f"no model for codec {name} is installed; make one: vcframe train --codec {name}")

@@ -28,7 +28,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> str:
     sources = (skimage.data.coffee(), skimage.data.chelsea(), skimage.data.astronaut())
     for k, picture in enumerate(sources):
         for row in range(2):
-            write_image(folder / f"{k}{row}.png", np.ascontiguousarray(picture[row * 130 : row * 130 + 128, :160]))
+            part = picture[row * 130 : row * 130 + 128, :160]
+            write_image(folder / f"{k}{row}.png", np.ascontiguousarray(part))
     return str(folder)
 
 

@@ -38,9 +38,8 @@ class OnePicture:
 def workshop(tmp_path: Path) -> Workshop:
     torch.manual_seed(0)
     codec = Registry.load().codec("jpeg")
-    config = TrainConfig.checked(
-        codec=codec.config(), out=tmp_path, steps=10, scale=1, batch=3, patch=32, crop=64, joint_crop=64, pool=4
-    )
+    sizes = {"batch": 3, "patch": 32, "crop": 64, "joint_crop": 64, "pool": 4}
+    config = TrainConfig.checked(codec=codec.config(), out=tmp_path, steps=10, scale=1, **sizes)
     source = OnePicture(skimage.data.astronaut()[:128, :128])
     return Workshop(config, Engine("cpu"), CodingRoom(codec), source, build_networks("small", 1, 8))
 

@@ -30,7 +30,7 @@ def test_dead_leaves_depend_on_the_seed_alone() -> None:
 
 
 def test_dead_leaves_look_like_photographs_to_a_statistician() -> None:
-    """Neighbours correlate as in photographs (0.9 and more) and gradients are heavy-tailed (kurtosis over 5)."""
+    """Neighbours correlate as in photographs (over 0.9) and gradients are heavy-tailed (kurtosis over 5)."""
     pictures = [dead_leaves(k, 128).astype(float).mean(2) for k in range(4)]
     correlation = np.mean([np.corrcoef(p[:, 1:].ravel(), p[:, :-1].ravel())[0, 1] for p in pictures])
     differences = np.concatenate([np.diff(p, axis=1).ravel() for p in pictures])

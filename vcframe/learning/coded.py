@@ -1,7 +1,7 @@
 """Pictures as the codec leaves them: whole crops coded by the real codec in threads, patches cut from them.
 
-The codec must see in training what it sees in use: patches coded alone teach the wrong artefacts (a rate that is
-allocated over the picture, borders, file headers). So whole crops are coded, and patches cut afterwards.
+The codec must see in training what it sees in use: patches coded alone teach the wrong artefacts (a rate that
+is allocated over the picture, borders, file headers). So whole crops are coded, and patches cut afterwards.
 """
 
 from __future__ import annotations

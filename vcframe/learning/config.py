@@ -83,6 +83,6 @@ class TrainConfig(BaseModel):
             raise UsageError(f"training: {where}: {reason}" if where else f"training: {reason}") from error
 
     def continues(self, other: TrainConfig) -> bool:
-        """Whether a checkpoint of `other` may be continued: all but the length and device of the run agree."""
+        """Whether a checkpoint of `other` may be continued: all but length and device agree."""
         ignored = {"minutes", "steps", "device", "out"}
         return self.model_dump(exclude=ignored) == other.model_dump(exclude=ignored)

@@ -31,7 +31,7 @@ def dead_leaves(seed: int, side: int = SIDE) -> Image:
         canvas = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.3, 1.2)).astype(np.float32)
     small = cv2.resize(np.clip(canvas, 0, 255), (side, side), interpolation=cv2.INTER_AREA)
     noisy = small + rng.normal(0, rng.uniform(0, 2), small.shape)
-    return np.clip(noisy, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(noisy, 0, 255), np.uint8)
 
 
 def _palette(rng: np.random.Generator) -> npt.NDArray[np.float64]:
@@ -39,7 +39,7 @@ def _palette(rng: np.random.Generator) -> npt.NDArray[np.float64]:
     num_colours = int(rng.integers(3, 10))
     luminance = rng.beta(1.2, 1.4, num_colours) * 255
     chroma = rng.normal(0, rng.uniform(3, 25), (num_colours, 3))
-    return np.clip(luminance[:, None] + chroma - chroma.mean(1, keepdims=True), 0, 255)
+    return np.asarray(np.clip(luminance[:, None] + chroma - chroma.mean(1, keepdims=True), 0, 255))
 
 
 def _radii(rng: np.random.Generator, canvas_side: int) -> list[float]:

@@ -27,7 +27,7 @@ class Engine:
             torch.zeros(1, device=self.device)
         except (RuntimeError, AssertionError) as error:
             raise UsageError(f"device {device!r} cannot be used here; try cpu") from error
-        # bfloat16 halves a step with AVX512-BF16 or on a GPU and is 10 times SLOWER without: detect, never assume.
+        # bfloat16 halves a step with AVX512-BF16 or on a GPU and is ten times SLOWER without: detect it.
         probe = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
         self.mixed = self.device.type == "cuda" or bool(probe())
 

@@ -106,7 +106,8 @@ def fit(config: TrainConfig, registry: Registry, on_progress: Callable[[Progress
     _open_folder(config)
     torch.manual_seed(config.seed)
     networks = _networks(config, codec)
-    source: PictureSource = open_files(config.data) if config.data else DeadLeavesSource(config.seed)
+    source: PictureSource
+    source = open_files(config.data) if config.data else DeadLeavesSource(config.seed)
     room = CodingRoom(codec)
     try:
         run = Run(config, Workshop(config, engine, room, source, networks), on_progress)
@@ -216,9 +217,8 @@ class Run:
             assert config.minutes is not None
             fraction = min(state.elapsed_s / (60 * config.minutes), 1.0)
             remaining = 60 * config.minutes - state.elapsed_s
-        return Progress(
-            phase, state.total_steps, config.steps, state.elapsed_s, max(remaining, 0.0), min(fraction, 1.0), text
-        )
+        remaining, fraction = max(remaining, 0.0), min(fraction, 1.0)
+        return Progress(phase, state.total_steps, config.steps, state.elapsed_s, remaining, fraction, text)
 
     def _validate(self) -> None:
         """Judge the networks on real files; keep them if they are the best so far."""

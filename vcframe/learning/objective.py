@@ -20,8 +20,8 @@ def mse_per_picture(x_BCHW: Tensor, y_BCHW: Tensor) -> Tensor:
 def relative_mse(restored_BCHW: Tensor, original_BCHW: Tensor, plain_mse_B: Tensor) -> Tensor:
     """Patch errors over the error of the whole crop that each patch was cut from.
 
-    This has the gradient of `log(mse)` of the whole crop, where `log` of the patch's own error would let smooth
-    patches drown the others.
+    This has the gradient of `log(mse)` of the whole crop, where `log` of the patch's own error would let
+    smooth patches drown the others.
     """
     mse_B = mse_per_picture(restored_BCHW, original_BCHW)
     return (mse_B / plain_mse_B.clamp(min=MIN_MSE)).mean()

@@ -18,7 +18,6 @@ from vcframe.learning.coded import CodedPool, CodingRoom, Describe, draw_quality
 from vcframe.learning.config import TrainConfig
 from vcframe.learning.engine import Engine, Optimiser
 from vcframe.learning.objective import (
-    MIN_MSE,
     content_and_gradient,
     dssim,
     mse_per_picture,
@@ -27,6 +26,10 @@ from vcframe.learning.objective import (
 )
 from vcframe.learning.sources import PictureSource, to_channels
 from vcframe.networks import Networks, downsample, round_to_8_bit
+
+
+NEARLY_LOSSLESS_MSE = 2e-5
+"""Coding errors below this (47 dB) need not be imitated any better."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ class JointPhase:
         if move_description:
             # One is trained already, the other begins at a good classical operation: smaller steps.
             self.optimisers["post"] = Optimiser(networks.post, 0.25 * rate)
-            self.optimisers["description"] = Optimiser(networks.description, 0.25 * rate)
+            self.optimisers["description"] = Optimiser(networks.description, 0.1 * rate)
         self.crops: dict[int, list[Future[tuple[Image, float]]]] = {}
 
     def step(self, step: int, factor: float) -> StepResult:
@@ -160,7 +163,8 @@ class JointPhase:
             mse_B = mse_per_picture(restored, x)
             loss = rate_distortion(mse_B, anchored_B, slope_B)
             loss.backward()  # type: ignore[no-untyped-call]
-            assert decoded.grad is not None and bits_B.grad is not None
+            assert decoded.grad is not None
+            assert bits_B.grad is not None
             (grad_y,) = torch.autograd.grad(
                 [virtual, virtual_bits_B], [leaf], [decoded.grad, bits_B.grad], retain_graph=True
             )
@@ -204,7 +208,7 @@ def virtual_codec_loss(
     Returns the loss, the squared pixel error over the one of the identity, and the mean relative error
     of the bits.
     """
-    identity_B = mse_per_picture(description.detach(), real).clamp(min=MIN_MSE)
+    identity_B = mse_per_picture(description.detach(), real).clamp(min=NEARLY_LOSSLESS_MSE)
     pixel = (mse_per_picture(virtual, real) / identity_B).mean()
     log_ratio_B = virtual_bits_B.clamp(min=1.0).log() - real_bits_B.log()
     bits = F.smooth_l1_loss(log_ratio_B, torch.zeros_like(log_ratio_B), beta=0.1)
@@ -245,7 +249,8 @@ class PaperDescriptionPhase:
     def step(self, step: int, factor: float) -> StepResult:
         config, networks, engine = self.shop.config, self.shop.networks, self.shop.engine
         rng = np.random.default_rng([config.seed, 4, self.key, step])
-        crops = [self.shop.source.crop(step * config.batch + i, config.patch, rng) for i in range(config.batch)]
+        indices = range(step * config.batch, (step + 1) * config.batch)
+        crops = [self.shop.source.crop(index, config.patch, rng) for index in indices]
         pictures = torch.stack([to_chw(to_channels(crop, config.channels)) for crop in crops]).float() / 255
         codec = self.shop.room.codec
         units = [codec.quality_scale.unit(draw_quality(codec, config, rng)) for _ in crops]
@@ -262,7 +267,9 @@ class PaperDescriptionPhase:
         return StepResult(loss.item(), f"loss {loss.item():.4f}  dssim {structure.item():.4f}")
 
 
-def restore_virtually(networks: Networks, description: Tensor, unit_B: Tensor, size: tuple[int, int]) -> Tensor:
+def restore_virtually(
+    networks: Networks, description: Tensor, unit_B: Tensor, size: tuple[int, int]
+) -> Tensor:
     """The paper's virtual codec imitates codec and post-processing together."""
     out: Tensor = networks.virtual(description, unit_B, size)
     return out.float()

@@ -33,8 +33,15 @@ MAX_SIDE = 1024
 class PictureSource(Protocol):
     """Pictures to train on, and others, never trained on, to validate with."""
 
-    validation: Sequence[Image]
-    summary: str
+    @property
+    def validation(self) -> Sequence[Image]:
+        """Held-out pictures."""
+        ...
+
+    @property
+    def summary(self) -> str:
+        """Where the pictures come from and how many there are, in a few words."""
+        ...
 
     def crop(self, index: int, side: int, rng: np.random.Generator) -> Image:
         """A `(side, side, 3)` crop: random picture, size between half and full, place, flip and turn."""

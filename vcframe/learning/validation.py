@@ -77,16 +77,13 @@ def gain_percent(anchor: Curve, test: Curve) -> float | None:
 def measured_slopes(curve: Curve) -> list[float]:
     """Slope `-d log(mse) / d log(net bits)` of the mean curve at each unit quality, kept in 0.05..1.5."""
     log_mse = [-math.log(10) / 10 * value for value in curve.mean_psnr_db]
-    columns = range(len(curve.units))
-    log_bits = [float(np.mean([math.log(max(row[i], MIN_NET_BITS)) for row in curve.net_bits])) for i in columns]
-    if len(log_bits) < 2 or any(b <= a for a, b in zip(log_bits, log_bits[1:], strict=False)):
+    log_bits = np.log(np.maximum(curve.net_bits, MIN_NET_BITS)).mean(0)
+    if len(log_bits) < 2 or (np.diff(log_bits) <= 0).any():
         return [0.8] * len(curve.units)
     return [float(s) for s in np.clip(-np.gradient(log_mse, log_bits), 0.05, 1.5)]
 
 
-def _code(
-    workshop: Workshop, describe: Describe, picture: Image, quality: float
-) -> tuple[Image, int, float]:
+def _code(workshop: Workshop, describe: Describe, picture: Image, quality: float) -> tuple[Image, int, float]:
     room = workshop.room
     description = describe(picture, room.codec.quality_scale.unit(quality))
     decoded, net_bits = room.roundtrip(description, quality)
@@ -94,9 +91,7 @@ def _code(
     return decoded, num_bytes, net_bits
 
 
-def _restore(
-    workshop: Workshop, decoded: Image, unit: float, picture: Image, with_networks: bool
-) -> Image:
+def _restore(workshop: Workshop, decoded: Image, unit: float, picture: Image, with_networks: bool) -> Image:
     size = (picture.shape[0], picture.shape[1])
     d_BCHW, unit_B = workshop.engine.to(to_chw(decoded)[None].float() / 255, torch.tensor([unit]))
     with torch.inference_mode():

@@ -81,19 +81,22 @@ class NetworkCost:
 
 def preset_costs(block: int = 8) -> list[NetworkCost]:
     """Counted cost of every network of every preset and scale, on a 128x128 picture."""
-    side, unit_B, costs = 128, torch.tensor([0.5]), []
-    for preset in PRESETS:
-        for scale in SCALES:
-            networks = build_networks(preset, scale, block)
-            full = torch.zeros(1, networks.channels, side, side)
-            coded = downsample(full, scale)
-            size: tuple[object, ...] = ((side, side),)
-            virtual_args = size if preset == "paper" else ()
-            for role, network, args in (
-                ("description", networks.description, (full, unit_B)),
-                ("post-processing", networks.post, (coded, unit_B, *size)),
-                ("virtual codec", networks.virtual, (coded, unit_B, *virtual_args)),
-            ):
-                macs = count_macs(network, *args) / side**2
-                costs.append(NetworkCost(preset, scale, role, count_parameters(network), macs))  # type: ignore[arg-type]
+    side, costs = 128, []
+    # On the meta device layers report their shapes and compute nothing.
+    with torch.device("meta"):
+        unit_B = torch.tensor([0.5])
+        for preset in PRESETS:
+            for scale in SCALES:
+                networks = build_networks(preset, scale, block)
+                full = torch.zeros(1, networks.channels, side, side)
+                coded = downsample(full, scale)
+                size: tuple[object, ...] = ((side, side),)
+                virtual_args = size if preset == "paper" else ()
+                for role, network, args in (
+                    ("description", networks.description, (full, unit_B)),
+                    ("post-processing", networks.post, (coded, unit_B, *size)),
+                    ("virtual codec", networks.virtual, (coded, unit_B, *virtual_args)),
+                ):
+                    macs = count_macs(network, *args) / side**2
+                    costs.append(NetworkCost(preset, scale, role, count_parameters(network), macs))  # type: ignore[arg-type]
     return costs

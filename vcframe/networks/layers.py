@@ -26,7 +26,8 @@ class QualityTable(nn.Module):
         """`(B,)` to `(B, channels, 1, 1)`."""
         knots = torch.arange(self.num_knots, device=unit_B.device, dtype=unit_B.dtype)
         weights_BK = (1 - (unit_B[:, None] * (self.num_knots - 1) - knots).abs()).clamp(min=0)
-        return (self.speed * (weights_BK @ self.table))[:, :, None, None]
+        value: Tensor = self.speed * (weights_BK @ self.table)
+        return value[:, :, None, None]
 
 
 class QualityGain(nn.Module):
@@ -37,7 +38,8 @@ class QualityGain(nn.Module):
         self.gain = QualityTable(channels, 1.0, 1.0)
 
     def forward(self, x_BCHW: Tensor, unit_B: Tensor) -> Tensor:
-        return x_BCHW * self.gain(unit_B).to(x_BCHW.dtype)
+        gain: Tensor = self.gain(unit_B)
+        return x_BCHW * gain.to(x_BCHW.dtype)
 
 
 class ResidualBlock(nn.Module):
@@ -54,8 +56,8 @@ class ResidualBlock(nn.Module):
             self.conv2.weight.mul_(0.1)
 
     def forward(self, x_BCHW: Tensor, unit_B: Tensor) -> Tensor:
-        hidden = F.relu(self.gain(self.conv1(x_BCHW), unit_B))
-        return x_BCHW + self.conv2(hidden)
+        residual: Tensor = self.conv2(F.relu(self.gain(self.conv1(x_BCHW), unit_B)))
+        return x_BCHW + residual
 
 
 class Trunk(nn.Module):

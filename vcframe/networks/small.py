@@ -43,7 +43,7 @@ class SmallDescription(nn.Module):
         """`(B, C, H, W)` in 0..1 to `(B, C, ceil(H/scale), ceil(W/scale))` in 0..1, not rounded."""
         plain = downsample(x_BCHW, self.scale)
         blocks = F.pixel_unshuffle(pad_to_multiple(x_BCHW, self.grid), self.grid)
-        residual = self.shuffle(self.trunk(blocks - 0.5, unit_B))
+        residual: Tensor = self.shuffle(self.trunk(blocks - 0.5, unit_B))
         return (plain + residual[..., : plain.shape[-2], : plain.shape[-1]]).clamp(0, 1)
 
 
@@ -61,7 +61,7 @@ class SmallPostProcessing(nn.Module):
         """Decoded description to `(B, C, *size)`, nominally in 0..1 but not clipped."""
         plain = upsample(decoded_BCHW, self.scale)[..., : size[0], : size[1]]
         blocks = F.pixel_unshuffle(pad_to_multiple(decoded_BCHW, self.grid), self.grid)
-        residual = self.shuffle(self.trunk(blocks - 0.5, unit_B))
+        residual: Tensor = self.shuffle(self.trunk(blocks - 0.5, unit_B))
         return plain + residual[..., : size[0], : size[1]]
 
 
@@ -70,12 +70,13 @@ class SmallVirtualCodec(nn.Module):
 
     What every transform codec does at low rate is set small coefficients to zero. So each coefficient of the
     description is kept to the share `1 - gate`, where the gate falls with the coefficient's magnitude from a
-    threshold that belongs to the coefficient and the quality, and that a network shifts from block to block. The
-    network also adds what is not shrinkage (prediction, filters). Bits are counted from what is kept.
+    threshold that belongs to the coefficient and the quality, and that a network shifts from block to block.
+    The network also adds what is not shrinkage (prediction, filters). Bits are counted from what is kept.
     """
 
     grid = 8
     width = 96
+    basis: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -87,8 +88,8 @@ class SmallVirtualCodec(nn.Module):
         self.tail = nn.Conv2d(self.width, 2 * size + 1, 1)
         nn.init.zeros_(self.tail.weight)
         nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]  # a convolution with bias always has one
-        # Logarithm of the magnitude, in grey levels, at which half of a coefficient is kept: from about 50 levels
-        # at the worst quality to under one at the best.
+        # Logarithm of the magnitude, in grey levels, at which half of a coefficient is kept: from about 50
+        # levels at the worst quality to under one at the best.
         self.threshold = QualityTable(size, 4.0, 0.0, speed=5.0)
         self.sharpness = nn.Parameter(torch.full((size, 1, 1), 3.0))
         self.bits_per_log = QualityTable(size, -2.0, -0.5, speed=5.0)
@@ -110,7 +111,8 @@ class SmallVirtualCodec(nn.Module):
         decoded = x_BCHW + F.pixel_shuffle(error, self.grid)[..., :height, :width]
         bits = (F.softplus(self.bits_per_log(unit_B)) * (1 - gate) * log_size).sum(1, keepdim=True)
         bits = bits + F.softplus(self.bits_per_block(unit_B) + block_bits)
-        return decoded, bits.sum((1, 2, 3))
+        total: Tensor = bits.sum((1, 2, 3))
+        return decoded, total
 
 
 def cosine_basis(channels: int, grid: int) -> Tensor:
@@ -125,4 +127,5 @@ def cosine_basis(channels: int, grid: int) -> Tensor:
         rows[0] /= 2**0.5
         return rows
 
-    return torch.kron(matrix(channels), torch.kron(matrix(grid), matrix(grid)))
+    basis: Tensor = torch.kron(matrix(channels), torch.kron(matrix(grid), matrix(grid)))
+    return basis
