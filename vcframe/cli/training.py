@@ -129,6 +129,16 @@ def evaluate(
     model_reference: Annotated[
         str | None, typer.Option("--model", metavar="FILE|ID", help="A trained model.", show_default=False)
     ] = None,
+    qualities: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--quality",
+            "-q",
+            metavar="Q",
+            help="Measure the model at this quality only, as one of schedule paper needs; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     max_bpp: Annotated[
         float, typer.Option(metavar="BPP", help="Where the range of the BD-rate ends.")
     ] = 0.30,
@@ -161,7 +171,8 @@ def evaluate(
             codec,
             model,
             paths,
-            plain=plain,
+            qualities or None,
+            plain,
             on_progress=lambda done, total, name: bar.update(done / total, "evaluating", name),
             max_bpp=max_bpp,
         )
