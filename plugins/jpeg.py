@@ -28,6 +28,9 @@ CHROMINANCE = (
     17, 18, 24, 47, 99, 99, 99, 99, 18, 21, 26, 66, 99, 99, 99, 99, 24, 26, 56, 99, 99, 99, 99, 99,
     47, 66, 99, 99, 99, 99, 99, 99, *(99,) * 32,
 )  # fmt: skip
+# Chroma at its finest standard step and luma at twice that: of the levels tried, these gave the best RGB PSNR
+# at equal bytes. Luma's level alone only moves the quality scale.
+FLAT_LUMINANCE, FLAT_CHROMINANCE = 34, 17
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ class JpegOptions:
     """`auto` codes both ways and keeps the smaller file; the pixels are the same."""
     subsampling: Literal["4:2:0", "4:4:4"] = "4:2:0"
     flat: float = 0.0
-    """0 keeps the standard quantisation tables, 1 makes them flat, between is a blend; see `_table`."""
+    """0 keeps the standard quantisation tables, 1 makes them flat (34 luma, 17 chroma at quality 50), between
+    is a geometric blend; quality scales all of them alike. About 0.75 is best in PSNR."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.flat <= 1.0:
@@ -70,7 +74,10 @@ class JpegCodec(Codec):
         from PIL import Image as PillowImage
 
         flat = self.options.flat
-        tables = [_table(base, quality, flat) for base in (LUMINANCE, CHROMINANCE)]
+        tables = [
+            _table(LUMINANCE, FLAT_LUMINANCE, quality, flat),
+            _table(CHROMINANCE, FLAT_CHROMINANCE, quality, flat),
+        ]
         out = io.BytesIO()
         PillowImage.fromarray(image).save(
             out,
@@ -152,18 +159,15 @@ class JpegCodec(Codec):
         return None
 
 
-def _table(base: tuple[int, ...], quality: float, flat: float) -> list[int]:
+def _table(base: tuple[int, ...], level: int, quality: float, flat: float) -> list[int]:
     """Quantisation table in raster order, entries 1..255.
 
-    A flat table holds the geometric mean of `base` in every place; the blend is geometric too, and libjpeg's
-    quality scaling (`jpeg_quality_scaling`: 5000/q below 50, else 200 - 2q, in per cent) is applied after it,
-    so every entry falls as quality rises whatever the blend. `flat` 0 gives libjpeg's tables exactly.
+    Before libjpeg's quality scaling (`jpeg_quality_scaling`: 5000/q per cent below 50, else 200 - 2q) each
+    entry is `base**(1 - flat) * level**flat`, so `flat` 0 gives libjpeg's tables exactly, `flat` 1 the same
+    step everywhere, and every entry falls as quality rises whatever the blend.
     """
     percent = 5000 // int(quality) if quality < 50 else 200 - 2 * int(quality)
-    entries = np.asarray(base, np.float64)
-    if flat > 0:
-        level = np.exp(np.log(entries).mean())
-        entries = entries ** (1 - flat) * level**flat
+    entries = np.asarray(base, np.float64) ** (1 - flat) * float(level) ** flat
     return [int(v) for v in np.clip((entries * percent + 50) // 100, 1, 255)]
 
 

@@ -16,6 +16,7 @@ SOC_SIZ = b"\xff\x4f\xff\x51"
 COM, SOT = 0xFF64, 0xFF90
 PAYLOAD_MARK = b"vc"
 MAX_SEGMENT_BYTES = 65533
+MIN_RESOLUTION_SIDE = 8
 MIN_TILE_BYTES = 14
 """SOT and SOD, which every tile has."""
 
@@ -25,7 +26,7 @@ class Jpeg2000Options:
     """Settings that change the bytes; the 9/7 wavelet, the colour transform and one tile are fixed."""
 
     resolutions: int = 6
-    """Resolution levels, 1..33; fewer where the picture's shorter side does not allow that many."""
+    """Number of resolutions, 1..33; fewer where the smallest would be less than 8 pixels high or wide."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.resolutions <= 33:
@@ -48,11 +49,13 @@ class Jpeg2000Codec(Codec):
     Options = Jpeg2000Options
 
     def encode(self, image: Image, quality: float) -> bytes:
-        """Code towards a PSNR of `quality` dB over all samples (reached to about 0.5 dB)."""
+        """Code towards a PSNR of `quality` dB over all samples; within 0.6 dB of it from 25 to 40 dB."""
         import imagecodecs
 
         image = self.check_image(image)
         quality = self.quality_scale.check(quality)
+        # The rule of imagecodecs itself, stated so that another version's rule cannot change the bytes.
+        fitting = max(1, (min(image.shape[:2]) // MIN_RESOLUTION_SIDE).bit_length())
         try:
             data = imagecodecs.jpeg2k_encode(
                 image,
@@ -60,7 +63,7 @@ class Jpeg2000Codec(Codec):
                 codecformat="j2k",
                 reversible=False,
                 mct=image.ndim == 3,
-                resolutions=min(self.options.resolutions, min(image.shape[:2]).bit_length()),
+                resolutions=min(self.options.resolutions, fitting),
                 numthreads=1,
             )
         except Exception as error:
