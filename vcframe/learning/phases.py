@@ -27,7 +27,6 @@ from vcframe.learning.objective import (
 from vcframe.learning.sources import PictureSource, to_channels
 from vcframe.networks import Networks, downsample, round_to_8_bit
 
-
 NEARLY_LOSSLESS_MSE = 2e-5
 """Coding errors below this (47 dB) need not be imitated any better."""
 

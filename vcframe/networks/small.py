@@ -123,7 +123,7 @@ def cosine_basis(channels: int, grid: int) -> Tensor:
 
     def matrix(size: int) -> Tensor:
         order, place = torch.arange(size)[:, None], torch.arange(size)[None, :]
-        rows = torch.cos(torch.pi * (2 * place + 1) * order / (2 * size)) * (2 / size) ** 0.5
+        rows: Tensor = torch.cos(torch.pi * (2 * place + 1) * order / (2 * size)) * (2 / size) ** 0.5
         rows[0] /= 2**0.5
         return rows
 
