@@ -169,7 +169,8 @@ class ProgressBar:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        if self._console.is_terminal:
+            self._bar.stop()
 
     def update(self, fraction: float, phase: str, text: str = "", remaining_s: float | None = None) -> None:
         """Show where the work stands, 0..1; the time left is estimated where it is not given."""

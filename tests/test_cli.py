@@ -1,0 +1,502 @@
+"""The command line, in process: what it prints, writes and refuses."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import cv2
+import numpy as np
+import PIL.Image
+import pytest
+import skimage.data
+import torch
+from typer.testing import CliRunner, Result
+
+import vcframe.learning
+from vcframe.cli import app
+from vcframe.learning import Interrupted, Progress, TrainConfig, TrainResult
+from vcframe.metrics import psnr
+from vcframe.model import Card, Model
+from vcframe.networks import build_networks
+from vcframe.registry import Registry
+
+PLUGIN = """
+import vcframe
+from vcframe_plugins.jpeg import JpegCodec
+
+class Twin(JpegCodec):
+    name = "{name}"
+    extension = ".{name}"
+    def unavailable(self):
+        return {unavailable!r}
+    def embed(self, data, payload):
+        raise NotImplementedError
+    def extract(self, data):
+        return None
+
+@vcframe.hookimpl
+def vcframe_codecs():
+    return [Twin]
+"""
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def ok(*arguments: object) -> Result:
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def refused(*arguments: object) -> str:
+    """The one line of an error, without its prefix."""
+    result = run(*arguments)
+    lines = result.stderr.splitlines()
+    assert result.exit_code == 1, result.output
+    assert result.stdout == ""
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("vcframe: error: ")
+    return lines[0].removeprefix("vcframe: error: ")
+
+
+def fresh_model(name: str, scale: int = 2, seed: int = 1) -> Model:
+    """Plain bicubic resampling: the residuals of fresh networks are zero."""
+    torch.manual_seed(seed)
+    codec = Registry.load().codec(name)
+    card = Card(
+        codec=codec.config(),
+        codec_version=codec.version(),
+        preset="small",
+        scale=scale,  # type: ignore[arg-type]
+        block=codec.traits.block,
+        channels=3,
+        training={"minutes": 7.5, "steps": 1234, "data": "leaves", "validation_bd_rate_percent": -12.34},
+        vcframe_version="any",
+    )
+    return Model(card, build_networks("small", scale, codec.traits.block))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one model for JPEG."""
+    folder = tmp_path_factory.mktemp("models")
+    fresh_model("jpeg").save(folder / "jpeg.safetensors")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _no_shipped_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is installed must not depend on what the package ships."""
+    empty = tmp_path / "nothing_shipped"
+    empty.mkdir()
+    monkeypatch.setattr("vcframe.model.resources.files", lambda package: empty)
+    monkeypatch.delenv("VCFRAME_MODELS", raising=False)
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.png"
+    PIL.Image.fromarray(np.ascontiguousarray(skimage.data.chelsea()[100:149, 100:167])).save(path)
+    return path
+
+
+def pixels(path: Path) -> np.ndarray[Any, Any]:
+    with PIL.Image.open(path) as opened:
+        return np.asarray(opened)
+
+
+class TestListing:
+    def test_help_names_every_verb(self) -> None:
+        text = ok("--help").stdout
+        for verb in ["codecs", "plugins", "train", "compress", "decompress", "evaluate", "models", "demo"]:
+            assert f"\n  {verb} " in text
+
+    def test_version(self) -> None:
+        assert ok("--version").stdout == f"vcframe {vcframe.__version__}\n"
+
+    def test_codecs(self) -> None:
+        text = ok("codecs").stdout
+        for cell in ("jpeg2000", ".j2k", "51 .. 0", "0 .. 100", "subsampling=4:2:0"):
+            assert cell in text
+        assert "libjpeg-turbo" not in text
+
+    def test_codecs_as_json(self) -> None:
+        rows = {row["codec"]: row for row in json.loads(ok("codecs", "--json").stdout)}
+        assert {"jpeg", "jpeg2000", "webp", "hevc"} <= set(rows)
+        hevc = rows["hevc"]
+        assert (hevc["quality"]["worst"], hevc["quality"]["best"]) == (51, 0)
+        assert hevc["quality"]["sweep"][0] == 51
+        assert rows["webp"]["traits"]["grey"] is False
+        assert rows["jpeg"]["options"]["subsampling"] == "4:2:0"
+        assert all(row["unavailable"] is None and "version" not in row for row in rows.values())
+
+    def test_versions_on_request(self) -> None:
+        assert "libjpeg-turbo" in ok("codecs", "--versions").stdout
+        rows = {row["codec"]: row for row in json.loads(ok("codecs", "--versions", "--json").stdout)}
+        assert rows["webp"]["version"].startswith("libwebp")
+
+    def test_an_unavailable_codec_says_why(self, tmp_path: Path) -> None:
+        (tmp_path / "twin.py").write_text(PLUGIN.format(name="twin", unavailable="install twinlib"))
+        result = ok("--plugin", tmp_path / "twin.py", "codecs")
+        assert "twin (unavailable)" in result.stdout
+        assert "codec twin cannot run here: install twinlib" in result.stderr
+        rows = json.loads(ok("--plugin", tmp_path / "twin.py", "codecs", "--json", "--versions").stdout)
+        assert [(r["unavailable"], r["version"]) for r in rows if r["codec"] == "twin"] == [
+            ("install twinlib", None)
+        ]
+
+    def test_plugins(self, tmp_path: Path) -> None:
+        (tmp_path / "twin.py").write_text(PLUGIN.format(name="twin", unavailable=None))
+        text = ok("--plugin", tmp_path / "twin.py", "plugins").stdout
+        assert "vcframe_plugins.jpeg" in text
+        assert str(tmp_path / "twin.py") in text
+        rows = json.loads(ok("--plugin", tmp_path / "twin.py", "plugins", "--json").stdout)
+        assert ("twin", "loaded", ["twin"]) in [(r["name"], r["status"], r["codecs"]) for r in rows]
+
+    def test_a_broken_installed_plugin_is_listed_with_its_reason(self, install: Callable[..., None]) -> None:
+        install("broken-dist", {"broken": "broken_module"}, broken_module="raise ValueError('oh no')")
+        result = ok("plugins")
+        assert "broken-dist 1.5" in result.stdout
+        assert "plugin broken failed: ValueError: oh no" in result.stderr
+
+    def test_a_broken_plugin_file_is_an_error(self, tmp_path: Path) -> None:
+        (tmp_path / "bad.py").write_text("1 / 0")
+        assert "ZeroDivisionError" in refused("--plugin", tmp_path / "bad.py", "codecs")
+
+    def test_models(self, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("VCFRAME_MODELS", str(saved))
+        text = ok("models").stdout
+        for cell in (fresh_model("jpeg").id, "1234 steps", "-12.3 %", "jpeg.safetensors", "kMAC"):
+            assert cell in text
+        listed = json.loads(ok("models", "--json").stdout)
+        (model,) = listed["models"]
+        assert model["id"] == fresh_model("jpeg").id
+        assert model["num_bytes"] == (saved / "jpeg.safetensors").stat().st_size
+        assert model["codec"]["codec"] == "jpeg"
+        # conv 9x9x1x128 + 6 of 3x3x128x128 + 9x9x128x1 with bias: arXiv 1712.05969, section III
+        paper = [r for r in listed["presets"] if r["preset"] == "paper" and r["role"] == "post-processing"]
+        layers = 81 * 128 + 128 + 6 * (9 * 128 * 128 + 128) + 81 * 128 + 1
+        assert {row["num_parameters"] for row in paper} == {layers}
+
+    def test_no_models(self) -> None:
+        result = ok("models")
+        assert "no models are installed" in result.stderr
+        assert "kMAC" in result.stdout
+
+
+class TestCoding:
+    def test_there_and_back(self, picture: Path, saved: Path, tmp_path: Path) -> None:
+        out, back, model = tmp_path / "photo.jpg", tmp_path / "back.png", saved / "jpeg.safetensors"
+        text = ok("compress", picture, out, "--codec", "jpeg", "-q", 60, "--model", model).stdout
+        assert pixels(out).shape == (25, 34, 3)
+        assert f"{out.stat().st_size:,} bytes" in text
+        assert f"model {fresh_model('jpeg').id}, coded at 34x25" in text
+        assert "67x49" in ok("decompress", out, back, "--model", model).stdout
+        assert pixels(back).shape == (49, 67, 3)
+        half_and_back = cv2.resize(pixels(out), (68, 50), interpolation=cv2.INTER_CUBIC)[:49, :67]
+        assert np.abs(pixels(back).astype(int) - half_and_back).max() <= 1
+        assert f"restores to {psnr(pixels(picture), pixels(back)):.2f} dB" in text
+
+    def test_an_installed_model_needs_no_naming(
+        self, picture: Path, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("VCFRAME_MODELS", str(saved))
+        out = tmp_path / "photo.jpg"
+        ok("compress", picture, out, "--codec", "jpeg", "--target-bpp", 2.5)
+        assert 8 * out.stat().st_size <= 2.5 * 49 * 67
+        assert fresh_model("jpeg").id in ok("decompress", out, tmp_path / "back.png").stdout
+
+    def test_json(self, picture: Path, saved: Path, tmp_path: Path) -> None:
+        out, model = tmp_path / "photo.jpg", saved / "jpeg.safetensors"
+        arguments = ("compress", picture, out, "--codec", "jpeg", "-q", 60, "--model", model, "--json")
+        report = json.loads(ok(*arguments).stdout)
+        assert report["num_bytes"] == out.stat().st_size
+        assert report["bpp"] == pytest.approx(8 * out.stat().st_size / (49 * 67))
+        assert (report["size"], report["coded_size"]) == ([49, 67], [25, 34])
+        assert (report["quality"], report["model"]) == (60, fresh_model("jpeg").id)
+        assert report["codec"]["options"]["subsampling"] == "4:2:0"
+
+    def test_plain(self, picture: Path, tmp_path: Path) -> None:
+        out = tmp_path / "photo.webp"
+        arguments = ("compress", picture, out, "--codec", "webp", "-q", 30, "--plain", "--option", "method=2")
+        assert "plain codec" in ok(*arguments).stdout
+        codec = Registry.load().codec("webp", method=2)
+        assert out.read_bytes() == codec.encode(pixels(picture), 30)
+        result = ok("decompress", out, tmp_path / "back.png")
+        assert "no vcframe payload" in result.stderr
+        assert np.array_equal(pixels(tmp_path / "back.png"), codec.decode(out.read_bytes()))
+
+    @pytest.mark.parametrize("more", [("--plain",), ()])
+    def test_grey(self, picture: Path, tmp_path: Path, more: tuple[str, ...]) -> None:
+        """WebP has no grey: what it restores is still judged against the grey original."""
+        model = tmp_path / "webp.safetensors"
+        fresh_model("webp").save(model)
+        grey = tmp_path / "grey.png"
+        PIL.Image.open(picture).convert("L").save(grey)
+        by = more or ("--model", str(model))
+        arguments = ("compress", grey, tmp_path / "grey.webp", "--codec", "webp", "-q", 80, *by, "--json")
+        assert 25 < json.loads(ok(*arguments).stdout)["psnr_db"] < 60
+
+    def test_a_codec_without_a_place_for_the_payload(self, picture: Path, tmp_path: Path) -> None:
+        plugin, model = tmp_path / "twin.py", tmp_path / "twin.safetensors"
+        plugin.write_text(PLUGIN.format(name="twin", unavailable=None))
+        trained = fresh_model("jpeg")
+        codec = {**trained.card.codec, "codec": "twin"}
+        Model(trained.card.model_copy(update={"codec": codec}), trained.networks).save(model)
+        head = ("--plugin", plugin, "compress", picture)
+        tail = ("--codec", "twin", "-q", 50, "--model", model)
+        assert "name it photo.vcf" in refused(*head, tmp_path / "photo.twin", *tail)
+        ok(*head, tmp_path / "photo.vcf", *tail)
+        back = tmp_path / "back.png"
+        ok("--plugin", plugin, "decompress", tmp_path / "photo.vcf", back, "--model", model)
+        assert pixels(back).shape == (49, 67, 3)
+        message = refused("decompress", tmp_path / "photo.vcf", tmp_path / "b.png", "--model", model)
+        assert "unknown codec 'twin'" in message
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ("IN out.jpg --codec jpgg -q 5", "unknown codec 'jpgg'; did you mean 'jpeg'?"),
+            ("IN out.jpg --codec jpeg --plain", "either a quality or a target"),
+            ("IN out.jpg --codec jpeg --plain -q 5 --target-bpp 1", "either a quality or a target"),
+            ("IN out.jpg --codec jpeg --plain -q 500", "quality 500 is outside 1..95"),
+            ("IN out.jpg --codec jpeg --plain --target-bpp 0.001", "the lowest is"),
+            ("IN out.jpg --codec jpeg --plain -q 5 --option colour", "'colour' is not KEY=VALUE"),
+            ("IN out.jpg --codec jpeg --plain -q 5 --option x=1", "no option 'x'; options: progressive"),
+            ("IN out.jpg --codec jpeg -q 5", "no model for codec jpeg is installed"),
+            ("IN out.jpg --codec jpeg -q 5 --model 0badcafe", "no model file or id '0badcafe'"),
+            ("IN out.jpg --codec jpeg -q 5 --plain --model x", "either --plain or --model"),
+            ("IN out.webp --codec webp -q 5 --model MODEL", "was trained for jpeg"),
+            ("IN out.jpg --codec jpeg --option flat=0.5 -q 5 --model MODEL", "flat=0.0"),
+            ("IN out.jpg --codec jpeg -q 5 --model IN", "not a readable model file"),
+            ("IN out.png --codec jpeg --plain -q 5", "codec jpeg writes .jpg files, not .png"),
+            ("IN out --codec jpeg --plain -q 5", "writes .jpg files, not no extension"),
+            ("IN none/out.jpg --codec jpeg --plain -q 5", "the folder none does not exist"),
+            ("IN there.jpg --codec jpeg --plain -q 5", "there.jpg exists; give --force"),
+            ("none.png out.jpg --codec jpeg --plain -q 5", "none.png: cannot be read: No such file"),
+            ("there.jpg out.jpg --codec jpeg --plain -q 5", "not a picture"),
+            ("IN out.jpg --codec jpeg -q 5 --model MODEL --device abacus", "device 'abacus' cannot be used"),
+        ],
+    )
+    def test_what_compress_refuses(
+        self,
+        arguments: str,
+        message: str,
+        picture: Path,
+        saved: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        Path("there.jpg").write_text("mine")
+        before = sorted(tmp_path.iterdir())
+        names = {"IN": picture, "MODEL": saved / "jpeg.safetensors"}
+        assert message in refused("compress", *(names.get(word, word) for word in arguments.split()))
+        assert sorted(tmp_path.iterdir()) == before
+        assert Path("there.jpg").read_text() == "mine"
+
+    def test_force_overwrites(self, picture: Path, tmp_path: Path) -> None:
+        out, back = tmp_path / "photo.jpg", tmp_path / "back.png"
+        out.write_text("mine")
+        back.write_text("mine")
+        ok("compress", picture, out, "--codec", "jpeg", "-q", 5, "--plain", "--force")
+        ok("decompress", out, back, "--force")
+        assert pixels(back).shape == (49, 67, 3)
+
+    def test_what_decompress_refuses(self, picture: Path, saved: Path, tmp_path: Path) -> None:
+        good, model = tmp_path / "photo.jpg", saved / "jpeg.safetensors"
+        ok("compress", picture, good, "--codec", "jpeg", "-q", 60, "--model", model)
+        data = bytearray(good.read_bytes())
+        data[-10] ^= 1
+        (tmp_path / "damaged.jpg").write_bytes(data)
+        (tmp_path / "noise.jpg").write_bytes(bytes(range(256)))
+        fresh_model("jpeg", seed=2).save(tmp_path / "other.safetensors")
+        before = sorted(tmp_path.iterdir())
+        back = tmp_path / "back.png"
+        right = fresh_model("jpeg").id
+        for arguments, message in (
+            ((good, back), f"no model file or id '{right}'"),
+            ((good, back, "--model", tmp_path / "other.safetensors"), f"made with model {right}"),
+            ((good, good, "--model", model), "exists; give --force"),
+            ((good, tmp_path / "back.xyz", "--model", model), "cannot write extension '.xyz'"),
+            ((good, tmp_path / "none" / "back.png"), "does not exist; make it first"),
+            ((good, tmp_path), "is a folder; name a file"),
+            ((tmp_path / "none.jpg", back), "cannot be read: No such file"),
+            ((tmp_path / "damaged.jpg", back, "--model", model), "damaged"),
+            ((tmp_path / "noise.jpg", back), "no codec recognises this file"),
+            ((good, back, "--model", model, "--max-pixels", 3000), "claims 67x49 pixels"),
+        ):
+            assert message in refused("decompress", *arguments)
+        assert sorted(tmp_path.iterdir()) == before
+
+    def test_usage_errors_exit_with_2(self, picture: Path) -> None:
+        assert run("compress", picture, "out.jpg").exit_code == 2
+        assert run("compress", picture, "out.jpg", "--codec", "jpeg", "-q", "high").exit_code == 2
+        assert run("squeeze").exit_code == 2
+
+    def test_verbose_shows_the_traceback(self) -> None:
+        result = run("-v", "decompress", "none.jpg", "back.png")
+        assert result.exit_code == 1
+        assert "Traceback" in result.stderr
+        assert result.stderr.splitlines()[-1].startswith("vcframe: error: none.jpg")
+
+    def test_ctrl_c_is_one_line(self, picture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def interrupt(*arguments: Any, **named: Any) -> NoReturn:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("vcframe.coder.compress", interrupt)
+        result = run("compress", picture, "out.jpg", "--codec", "jpeg", "-q", 5, "--plain")
+        assert (result.exit_code, result.output) == (130, "vcframe: error: interrupted\n")
+
+
+REPORT = {
+    "model": "0badcafe",
+    "steps": 12,
+    "minutes": 0.1,
+    "data": "leaves",
+    "validation_bd_rate_percent": -3.0,
+}
+
+
+@pytest.fixture
+def configs(monkeypatch: pytest.MonkeyPatch) -> list[TrainConfig]:
+    """The configurations that `train` hands over, without training."""
+    received: list[TrainConfig] = []
+
+    def fit(config: TrainConfig, registry: Registry, on_progress: Callable[[Progress], None]) -> TrainResult:
+        received.append(config)
+        on_progress(Progress("post", 3, 12, 1.0, 3.0, 0.25, "27.31 dB"))
+        return TrainResult(config.out / "model.safetensors", REPORT)
+
+    monkeypatch.setattr(vcframe.learning, "fit", fit)
+    return received
+
+
+class TestTraining:
+    def test_what_it_is_told(self, configs: list[TrainConfig], tmp_path: Path) -> None:
+        out = tmp_path / "run"
+        text = ok(
+            *("train", "--codec", "webp", "--option", "method=3", "--data", "a", "--data", "b/*.png"),
+            *("--scale", 1, "--minutes", 3, "--seed", 5, "--device", "cpu", "--out", out),
+        ).stdout
+        (config,) = configs
+        assert config == TrainConfig.checked(
+            codec={"codec": "webp", "options": {"method": 3}},
+            data=("a", "b/*.png"),
+            scale=1,
+            minutes=3.0,
+            seed=5,
+            device="cpu",
+            out=out,
+        )
+        assert text.startswith(f"{out / 'model.safetensors'}: model 0badcafe, 12 steps in 0.1 min on leaves")
+        assert "-3.0 %" in text
+
+    def test_the_paper_schedule(self, configs: list[TrainConfig], tmp_path: Path) -> None:
+        arguments = ("--schedule", "paper", "--preset", "paper", "-q", 10, "--steps", 50)
+        report = json.loads(ok("train", "--codec", "jpeg", "--out", tmp_path, *arguments, "--json").stdout)
+        (config,) = configs
+        assert (config.schedule, config.preset, config.quality, config.channels) == ("paper", "paper", 10, 1)
+        assert (config.steps, config.minutes) == (50, None)
+        assert report == {"model_path": str(tmp_path / "model.safetensors"), **REPORT}
+
+    def test_a_length_is_assumed(self, configs: list[TrainConfig], tmp_path: Path) -> None:
+        ok("train", "--codec", "jpeg", "--out", tmp_path)
+        assert configs[0].minutes == 10
+        assert configs[0].data == ()
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ("--minutes 1 --steps 9", "either minutes or steps"),
+            ("--schedule paper", "the paper schedule needs one quality"),
+            ("--schedule papr", "schedule"),
+            ("--scale 3", "scale"),
+            ("--minutes -1", "minutes"),
+        ],
+    )
+    def test_what_it_refuses(
+        self, arguments: str, message: str, configs: list[TrainConfig], tmp_path: Path
+    ) -> None:
+        assert message in refused("train", "--codec", "jpeg", "--out", tmp_path, *arguments.split())
+        assert configs == []
+
+    @pytest.mark.parametrize("verb", ["train", "demo"])
+    def test_ctrl_c_says_where_the_checkpoint_is(
+        self, verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def interrupt(*arguments: Any) -> NoReturn:
+            raise Interrupted("stopped; a checkpoint is in runs/x")
+
+        monkeypatch.setattr(vcframe.learning, "fit", interrupt)
+        monkeypatch.setattr("vcframe.demo.fit", interrupt)
+        codec = ("--codec", "jpeg") if verb == "train" else ()
+        result = run(verb, *codec, "--out", tmp_path / "new")
+        assert result.exit_code == 130
+        assert result.output == "vcframe: error: stopped; a checkpoint is in runs/x\n"
+
+
+class TestEvaluation:
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        folder = tmp_path / "pictures"
+        folder.mkdir()
+        for name, top in (("a.png", 0), ("b.png", 150)):
+            PIL.Image.fromarray(skimage.data.chelsea()[top : top + 96, 100:196]).save(folder / name)
+        return folder
+
+    def test_table_and_file(self, folder: Path, saved: Path, tmp_path: Path) -> None:
+        out = tmp_path / "result.json"
+        base = ("evaluate", "--codec", "jpeg", "--images", folder, "--model", saved / "jpeg.safetensors")
+        arguments = (*base, "--plain-option", "progressive=never", "--max-bpp", 1.5, "--out", out)
+        text = ok(*arguments).stdout
+        for cell in ("a.png", "b.png", "96x96", "BD-rate: mean", "2 of 2 pictures"):
+            assert cell in text
+        written = json.loads(out.read_text())
+        assert written["max_bpp"] == 1.5
+        assert written["plain"]["options"]["progressive"] == "never"
+        assert written["codec"]["options"]["progressive"] == "auto"
+        assert f"mean {written['summary']['mean']:+.2f} %" in text
+        assert "exists; give --force" in refused(*arguments)
+
+    def test_json_at_one_quality(self, folder: Path, saved: Path) -> None:
+        base = ("evaluate", "--codec", "jpeg", "--images", folder / "a.png", "--model")
+        arguments = (*base, saved / "jpeg.safetensors", "-q", 40, "--max-bpp", 1.0, "--json")
+        (row,) = json.loads(ok(*arguments).stdout)["images"]
+        assert [point["quality"] for point in row["vcframe"]] == [40]
+        assert len(row["plain"]) > 3
+
+    def test_what_it_refuses(self, folder: Path, tmp_path: Path) -> None:
+        base = ("evaluate", "--codec", "jpeg", "--images")
+        assert "no pictures in" in refused(*base, tmp_path / "none")
+        assert "no model for codec jpeg" in refused(*base, folder)
+        assert "does not exist" in refused(*base, folder, "--out", tmp_path / "none" / "x.json")
+
+
+def test_the_progress_goes_to_standard_error_as_lines(
+    configs: list[TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vcframe.cli.common.ProgressBar.LINE_EVERY_S", 0.0)
+    result = ok("train", "--codec", "jpeg", "--out", tmp_path)
+    assert result.stderr == "vcframe: post: 25 %, left 0:03  27.31 dB\n"
+
+
+def test_the_installed_command() -> None:
+    """`vcframe` ends the process with the status of the verb."""
+    import subprocess
+
+    code = "from vcframe.cli import main; main()"
+    process = subprocess.run(
+        [sys.executable, "-c", code, "decompress", "none.jpg", "x.png"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 1
+    assert process.stderr == "vcframe: error: none.jpg: cannot be read: No such file or directory\n"
