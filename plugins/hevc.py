@@ -32,7 +32,7 @@ FORMATS = {0: "gray", 1: "yuv420p", 3: "yuv444p"}
 
 
 @dataclass(frozen=True)
-class HevcOptions:
+class HevcOptions(Codec.Options):
     """Settings that change the bytes; grey pictures are always 4:0:0."""
 
     chroma: Literal["4:2:0", "4:4:4"] = "4:2:0"
@@ -187,10 +187,11 @@ def _to_planes(image: Image, chroma: int) -> Image:
 
     if chroma == 0:
         return image
-    y, cr, cb = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb))
+    converted = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb), np.uint8)
+    y, cr, cb = (np.ascontiguousarray(converted[:, :, i]) for i in range(3))
     if chroma == 3:
         return np.stack([y, cb, cr])
-    small = [np.asarray(_halved(plane)).reshape(-1, image.shape[1]) for plane in (cb, cr)]
+    small = [_halved(plane).reshape(-1, image.shape[1]) for plane in (cb, cr)]
     return np.concatenate([y, *small])
 
 

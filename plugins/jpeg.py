@@ -34,7 +34,7 @@ FLAT_LUMINANCE, FLAT_CHROMINANCE = 34, 17
 
 
 @dataclass(frozen=True)
-class JpegOptions:
+class JpegOptions(Codec.Options):
     """Settings that change the bytes; Huffman tables are always optimised."""
 
     progressive: Literal["auto", "always", "never"] = "auto"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ MIN_TILE_BYTES = 14
 
 
 @dataclass(frozen=True)
-class Jpeg2000Options:
+class Jpeg2000Options(Codec.Options):
     """Settings that change the bytes; the 9/7 wavelet, the colour transform and one tile are fixed."""
 
     resolutions: int = 6
@@ -56,8 +57,10 @@ class Jpeg2000Codec(Codec):
         quality = self.quality_scale.check(quality)
         # The rule of imagecodecs itself, stated so that another version's rule cannot change the bytes.
         fitting = max(1, (min(image.shape[:2]) // MIN_RESOLUTION_SIDE).bit_length())
+        # The stubs of imagecodecs know whole decibels only.
+        jpeg2k_encode: Any = imagecodecs.jpeg2k_encode
         try:
-            data = imagecodecs.jpeg2k_encode(
+            data: bytes = jpeg2k_encode(
                 image,
                 level=quality,
                 codecformat="j2k",
@@ -72,7 +75,7 @@ class Jpeg2000Codec(Codec):
         for start, marker, end in reversed(_segments(data)):
             if marker == COM:
                 data = data[:start] + data[end:]
-        return bytes(data)
+        return data
 
     def decode(self, data: bytes) -> Image:
         """Decode with OpenJPEG."""

@@ -17,7 +17,7 @@ PAYLOAD_CHUNK = b"vcfr"
 
 
 @dataclass(frozen=True)
-class WebpOptions:
+class WebpOptions(Codec.Options):
     """Settings that change the bytes; the file is always lossy, 4:2:0, without alpha."""
 
     method: int = 6

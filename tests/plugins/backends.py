@@ -6,6 +6,7 @@ Every decoder here takes a file and returns what a viewer would show: `(H, W, 3)
 from __future__ import annotations
 
 import functools
+import importlib
 import io
 from collections.abc import Callable
 from typing import Any
@@ -29,19 +30,22 @@ def make_codec(name: str, **options: Any) -> Codec:
 
 
 @functools.cache
+def photo(name: str) -> Image:
+    """A photograph that scikit-image ships."""
+    photos: Any = importlib.import_module("skimage.data")
+    return np.ascontiguousarray(getattr(photos, name)())
+
+
+@functools.cache
 def colour() -> Image:
     """A photograph, 96 rows of 145 columns."""
-    from skimage import data
-
-    return np.ascontiguousarray(data.astronaut()[56:152, 150:295])
+    return np.ascontiguousarray(photo("astronaut")[56:152, 150:295])
 
 
 @functools.cache
 def grey() -> Image:
     """Another photograph, 96 rows of 145 columns."""
-    from skimage import data
-
-    return np.ascontiguousarray(data.camera()[76:172, 170:315])
+    return np.ascontiguousarray(photo("camera")[76:172, 170:315])
 
 
 def photographs(codec: Codec) -> list[Image]:
@@ -81,8 +85,9 @@ def decode_ffmpeg(data: bytes, name: str) -> Image:
     import av
 
     context: Any = av.CodecContext.create(name, "r")
-    (frame,) = [*context.decode(av.Packet(data)), *context.decode(None)]
-    return np.asarray(frame.to_ndarray(), np.uint8)
+    frames = list(context.decode(av.Packet(data))) + list(context.decode(None))
+    assert len(frames) == 1
+    return np.asarray(frames[0].to_ndarray(), np.uint8)
 
 
 def largest_difference(a: Image, b: Image) -> int:
@@ -91,6 +96,5 @@ def largest_difference(a: Image, b: Image) -> int:
 
 
 def psnr(a: Image, b: Image) -> float:
-    from skimage.metrics import peak_signal_noise_ratio
-
-    return float(peak_signal_noise_ratio(a, b, data_range=255))
+    metrics: Any = importlib.import_module("skimage.metrics")
+    return float(metrics.peak_signal_noise_ratio(a, b, data_range=255))

@@ -21,6 +21,7 @@ from backends import (
     decode_pillow,
     largest_difference,
     make_codec,
+    photo,
     photographs,
     psnr,
 )
@@ -56,9 +57,9 @@ def codec(request: pytest.FixtureRequest) -> Codec:
     return make_codec(request.param)
 
 
-def tiled(photo: Image, size: tuple[int, int]) -> Image:
+def tiled(source: Image, size: tuple[int, int]) -> Image:
     """The photograph's samples, in order, poured into another size."""
-    return np.resize(photo, size + photo.shape[2:])
+    return np.resize(source, size + source.shape[2:])
 
 
 # Pictures in, pictures out
@@ -66,8 +67,8 @@ def tiled(photo: Image, size: tuple[int, int]) -> Image:
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_any_size_comes_back_as_it_went_in(codec: Codec, size: tuple[int, int]) -> None:
-    for photo in photographs(codec):
-        image = tiled(photo, size)
+    for source in photographs(codec):
+        image = tiled(source, size)
         for unit in (0.3,) if max(size) > 1000 else (0.0, 0.6, 1.0):
             data = codec.encode(image, codec.quality_scale.native(unit))
             decoded = codec.decode(data)
@@ -92,9 +93,7 @@ def test_rows_and_columns_are_not_swapped_or_shifted(codec: Codec) -> None:
 
 
 def test_size_and_psnr_grow_along_the_sweep(codec: Codec) -> None:
-    from skimage import data as photos
-
-    busy = np.ascontiguousarray(photos.coffee()[40:232, 200:456])
+    busy = np.ascontiguousarray(photo("coffee")[40:232, 200:456])
     for image in [busy, np.ascontiguousarray(busy[:, :, 1])] if codec.traits.grey else [busy]:
         files = [codec.encode(image, quality) for quality in codec.quality_scale.sweep]
         sizes = [len(data) for data in files]
@@ -148,8 +147,8 @@ def test_other_pictures_are_refused(codec: Codec, shape: tuple[int, ...], dtype:
 
 @pytest.mark.parametrize("size", [*SIZES, (96, 145)], ids=str)
 def test_second_decoders_show_the_same_picture(codec: Codec, size: tuple[int, int]) -> None:
-    for photo in photographs(codec):
-        image = tiled(photo, size)
+    for source in photographs(codec):
+        image = tiled(source, size)
         data = codec.encode(image, codec.quality_scale.native(0.4))
         for decoder in SECOND_DECODERS[codec.name]:
             (assert_same_video if codec.name == "hevc" else np.testing.assert_array_equal)(
@@ -186,8 +185,8 @@ def test_empty_and_foreign_data_are_refused(codec: Codec) -> None:
 
 
 def test_every_truncation_is_refused(codec: Codec) -> None:
-    for photo in photographs(codec):
-        data = codec.encode(photo[:64, :64], codec.quality_scale.native(0.2))
+    for source in photographs(codec):
+        data = codec.encode(source[:64, :64], codec.quality_scale.native(0.2))
         for length in [*range(0, len(data), 7), *range(len(data) - 8, len(data))]:
             with pytest.raises(CodecError):
                 codec.decode(data[:length])

@@ -11,7 +11,7 @@ import imagecodecs
 import numpy as np
 import PIL.Image
 import pytest
-from backends import colour, decode_ffmpeg, grey, largest_difference, make_codec, photographs, psnr
+from backends import colour, decode_ffmpeg, grey, largest_difference, make_codec, photo, photographs, psnr
 
 from vcframe import CodecError, Image, UsageError
 
@@ -56,9 +56,7 @@ def test_auto_is_the_smaller_way_and_never_larger_than_default_tables(quality: i
 
 
 def test_progressive_wins_at_high_quality_only() -> None:
-    from skimage import data
-
-    image = np.ascontiguousarray(data.coffee())
+    image = photo("coffee")
     assert b"\xff\xc0" in make_codec("jpeg").encode(image, 5)
     assert b"\xff\xc2" in make_codec("jpeg").encode(image, 95)
 
@@ -115,9 +113,7 @@ def test_flat_is_a_geometric_blend_towards_one_step() -> None:
 
 
 def test_flatter_tables_need_fewer_bytes_at_the_same_psnr() -> None:
-    from skimage import data
-
-    image = np.ascontiguousarray(data.coffee())
+    image = photo("coffee")
     curves = []
     for flat in (0.0, 0.75):
         codec = make_codec("jpeg", flat=flat)

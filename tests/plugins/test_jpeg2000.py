@@ -9,7 +9,7 @@ import imagecodecs
 import numpy as np
 import PIL.Image
 import pytest
-from backends import colour, decode_ffmpeg, grey, largest_difference, make_codec, photographs, psnr
+from backends import colour, decode_ffmpeg, grey, largest_difference, make_codec, photo, photographs, psnr
 
 from vcframe import CodecError, UsageError
 
@@ -36,28 +36,22 @@ def test_ffmpeg_decodes_the_same_picture(quality: float) -> None:
 
 @pytest.mark.parametrize("quality", [25, 30, 35, 40])
 def test_quality_is_the_psnr_that_is_reached(quality: float) -> None:
-    from skimage import data
-
     codec = make_codec("jpeg2000")
-    for photo in (data.coffee(), data.astronaut(), data.camera()):
-        image = np.ascontiguousarray(photo[::2, ::2])
+    for picture in (photo("coffee"), photo("astronaut"), photo("camera")):
+        image = np.ascontiguousarray(picture[::2, ::2])
         decoded, _ = codec.roundtrip(image, quality)
         assert abs(psnr(image, decoded) - quality) < 0.6
 
 
 def test_the_scale_reaches_very_low_rates() -> None:
-    from skimage import data
-
-    image = np.ascontiguousarray(data.coffee())
+    image = photo("coffee")
     codec = make_codec("jpeg2000")
     size = len(codec.encode(image, codec.quality_scale.minimum))
     assert 8 * size / (image.shape[0] * image.shape[1]) < 0.03
 
 
 def test_a_tenth_of_a_decibel_is_a_step() -> None:
-    from skimage import data
-
-    image = np.ascontiguousarray(data.coffee()[:256, :256])
+    image = np.ascontiguousarray(photo("coffee")[:256, :256])
     codec = make_codec("jpeg2000")
     assert len(codec.encode(image, 30.0)) < len(codec.encode(image, 30.1)) < len(codec.encode(image, 30.2))
 
