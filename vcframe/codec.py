@@ -227,7 +227,7 @@ class Codec(ABC):
             raise CodecError(
                 f"{self.name}: sides must be {low}..{high} pixels, got {image.shape[1]}x{image.shape[0]}"
             )
-        # A copy: numpy leaves the strides of a side of 1 as they come, and libraries insist on the usual ones.
+        # A copy: numpy keeps odd strides where a side is 1, and libraries insist on the usual ones.
         return image.copy(order="C")
 
     @final
