@@ -17,7 +17,7 @@ from vcframe.codec import Image, UsageError
 from vcframe.coder import compress, decompress
 from vcframe.images import write_bytes, write_image
 from vcframe.learning import Progress, TrainConfig, fit
-from vcframe.metrics import psnr, ssim
+from vcframe.metrics import PSNR_CAP_DB, psnr, ssim
 from vcframe.model import Model
 from vcframe.registry import Registry
 
@@ -45,9 +45,14 @@ class DemoRow:
     image: Image
 
     @property
+    def distortion(self) -> str:
+        """PSNR in words."""
+        return "lossless" if self.psnr_db >= PSNR_CAP_DB else f"{self.psnr_db:.2f} dB"
+
+    @property
     def caption(self) -> str:
         """Two lines for below the picture."""
-        figures = f"{self.bpp:.3f} bpp, {self.psnr_db:.2f} dB, SSIM {self.ssim:.4f}"
+        figures = f"{self.bpp:.3f} bpp, {self.distortion}, SSIM {self.ssim:.4f}"
         return f"{self.title}: {self.num_bytes:,} bytes\n{figures}"
 
 
@@ -136,7 +141,7 @@ def print_demo(demo: Demo, console: Console) -> None:
     for heading in ("bytes", "bpp", "PSNR", "SSIM"):
         table.add_column(heading, justify="right")
     for row in demo.rows:
-        figures = f"{row.num_bytes:,}", f"{row.bpp:.3f}", f"{row.psnr_db:.2f} dB", f"{row.ssim:.4f}"
+        figures = f"{row.num_bytes:,}", f"{row.bpp:.3f}", row.distortion, f"{row.ssim:.4f}"
         table.add_row(row.title, escape(str(row.file)), *figures)
     console.print(table)
     console.print(
