@@ -52,13 +52,13 @@ class Trailing(Raw):
 
 
 def test_the_payload_has_the_documented_bytes() -> None:
-    head = b"vc\x1a\x0b\xad\xca\xfe\x80\x10"
+    head = b"\x1a\x0b\xad\xca\xfe\x80\x10"
     expected = b"STREAM" + head + zlib.crc32(head + b"STREAM").to_bytes(4, "big") + b"end"
     assert pack(Trailing(), b"STREAM", PAYLOAD) == expected
 
 
 def test_the_container_has_the_documented_bytes() -> None:
-    prefix, head = b"VCF1\x03raw", b"vc\x1a\x0b\xad\xca\xfe\x80\x10"
+    prefix, head = b"VCF1\x03raw", b"\x1a\x0b\xad\xca\xfe\x80\x10"
     check = zlib.crc32(prefix + head + b"STREAM").to_bytes(4, "big")
     assert pack(Raw(), b"STREAM", PAYLOAD) == prefix + head + check + b"STREAM"
 
@@ -133,10 +133,10 @@ def _file_with_head(head: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("head", "message"),
     [
-        (b"vc\x2a\x0b\xad\xca\xfe\x80\x10", r"version 2.*reads version 1"),
-        (b"vc\x18\x0b\xad\xca\xfe\x80\x00", "scale 0"),
-        (b"vc\x12\x0b\xad\xca\xfe\x80\x20", "trims 2 and 0"),
-        (b"vc\x12\x0b\xad\xca\xfe\x80\x02", "trims 0 and 2"),
+        (b"\x2a\x0b\xad\xca\xfe\x80\x10", r"version 2.*reads version 1"),
+        (b"\x18\x0b\xad\xca\xfe\x80\x00", "scale 0"),
+        (b"\x12\x0b\xad\xca\xfe\x80\x20", "trims 2 and 0"),
+        (b"\x12\x0b\xad\xca\xfe\x80\x02", "trims 0 and 2"),
     ],
 )
 def test_heads_that_no_vcframe_wrote_are_refused(head: bytes, message: str) -> None:

@@ -1,26 +1,25 @@
 """What vcframe adds to a codec's file so that it can be restored; packing, parsing, checking.
 
-The addition is a payload of 13 bytes (integers unsigned, big endian):
+The addition is a payload of 11 bytes (integers unsigned, big endian):
 
     offset  size  field
-    0       2     magic, "vc"
-    2       1     bits 7..4 version of this layout, 1
+    0       1     bits 7..4 version of this layout, 1
                   bit  3    1 if the original picture was grey
                   bits 2..0 scale: the original has `scale` times the sides of the coded picture
-    3       4     model id: the first four bytes of the SHA-256 of the model's weights
-    7       1     quality level that the networks were given: the unit quality in steps of 1/255
-    8       1     bits 7..4 height trim, bits 3..0 width trim: original side = coded side * scale - trim
-    9       4     CRC-32 of the container's head (if any), bytes 0..8 and the codec's stream, in this order
+    1       4     model id: the first four bytes of the SHA-256 of the model's weights
+    5       1     quality level that the networks were given: the unit quality in steps of 1/255
+    6       1     bits 7..4 height trim, bits 3..0 width trim: original side = coded side * scale - trim
+    7       4     CRC-32 of the container's head (if any), bytes 0..6 and the codec's stream, in this order
 
-A codec that can `embed` carries the payload in its format's own place, so the file stays an ordinary file of
-the format. Any other codec's stream goes into the generic container:
+A codec that can `embed` carries the payload in its format's own place, after a mark that tells it from other
+programs' data, so the file stays an ordinary file of the format. Any other codec's stream goes into the generic container:
 
     offset  size  field
     0       4     magic, "VCF1"
     4       1     n, length of the codec's name in bytes
     5       n     the codec's name, ASCII
-    5 + n   13    payload
-    18 + n  rest  the codec's stream
+    5 + n   11    payload
+    16 + n  rest  the codec's stream
 
 The check value is verified before a codec sees a byte of the stream: decoders accept many damaged streams
 silently, and some never return from one.
@@ -34,9 +33,8 @@ from dataclasses import dataclass
 
 from vcframe.codec import Codec, VcframeError
 
-MAGIC = b"vc"
 VERSION = 1
-PAYLOAD_BYTES = 13
+PAYLOAD_BYTES = 11
 CONTAINER_MAGIC = b"VCF1"
 CONTAINER_EXTENSION = ".vcf"
 NUM_LEVELS = 256
@@ -127,9 +125,9 @@ def _unpack_container(data: bytes) -> Unpacked:
 def _parse(raw: bytes, prefix: bytes, stream: bytes) -> Payload:
     """Verify and read the payload `raw` of `stream`, `prefix` being the head of its container."""
     head, check = raw[: PAYLOAD_BYTES - 4], raw[PAYLOAD_BYTES - 4 :]
-    if len(raw) < PAYLOAD_BYTES or not head.startswith(MAGIC):
-        raise StreamError(f"vcframe file is damaged: its payload of {len(raw)} bytes has no magic")
-    version = head[2] >> 4
+    if len(raw) != PAYLOAD_BYTES:
+        raise StreamError(f"vcframe file is damaged: its payload has {len(raw)} bytes, not {PAYLOAD_BYTES}")
+    version = head[0] >> 4
     if version != VERSION:
         raise StreamError(
             f"vcframe payload of version {version}; this vcframe reads version {VERSION}: "
@@ -137,10 +135,10 @@ def _parse(raw: bytes, prefix: bytes, stream: bytes) -> Payload:
         )
     if check != _check(prefix, head, stream):
         raise StreamError("vcframe file is damaged: its check value (CRC-32) does not match its contents")
-    scale, trims = head[2] & 7, (head[8] >> 4, head[8] & 15)
+    scale, trims = head[0] & 7, (head[6] >> 4, head[6] & 15)
     if scale < 1 or max(trims) >= scale:
         raise StreamError(f"vcframe payload is invalid: scale {scale} with trims {trims[0]} and {trims[1]}")
-    return Payload(head[3:7].hex(), scale, head[7], trims, grey=bool(head[2] & 8))
+    return Payload(head[1:5].hex(), scale, head[5], trims, grey=bool(head[0] & 8))
 
 
 def _payload_head(payload: Payload) -> bytes:
@@ -151,7 +149,7 @@ def _payload_head(payload: Payload) -> bytes:
     assert 0 <= payload.level < NUM_LEVELS, payload.level
     assert all(0 <= trim < payload.scale for trim in payload.trims), payload
     flags = VERSION << 4 | payload.grey << 3 | payload.scale
-    return MAGIC + bytes([flags, *model_id, payload.level, payload.trims[0] << 4 | payload.trims[1]])
+    return bytes([flags, *model_id, payload.level, payload.trims[0] << 4 | payload.trims[1]])
 
 
 def _check(*parts: bytes) -> bytes:
