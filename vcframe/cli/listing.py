@@ -30,11 +30,15 @@ def print_version(wanted: bool) -> None:
 def codecs(
     ctx: typer.Context,
     versions: Annotated[
-        bool, typer.Option("--versions", help="Also load each codec's library and print its version.")
+        bool,
+        typer.Option(
+            "--versions",
+            help="Load each codec's library (slower) and print its version, or why it cannot run here.",
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """List the codecs: quality scale, options with their defaults, and why one cannot run here."""
+    """List the codecs: file extension, quality scale, options with their defaults."""
     session: Session = ctx.obj
     rows = [
         _codec_row(record.codec(), record.plugin, versions) for record in session.registry.codecs.values()
@@ -53,21 +57,19 @@ def codecs(
         scale = row["quality"]
         quality = f"{scale['worst']:g} .. {scale['best']:g}, step {scale['step']:g}: {scale['meaning']}"
         options = " ".join(f"{key}={value}" for key, value in row["options"].items()) or "-"
-        name = row["codec"] if row["unavailable"] is None else f"{row['codec']} (unavailable)"
-        cells = [name, row["extension"], quality, options, row["plugin"]]
-        table.add_row(*map(escape, cells), *([escape(row["version"] or "-")] if versions else []))
+        cells = [row["codec"], row["extension"], quality, options, row["plugin"]]
+        if versions:
+            cells.append(row["version"] or "unavailable")
+        table.add_row(*map(escape, cells))
     console().print(table)
     for row in rows:
-        if row["unavailable"] is not None:
+        if row.get("unavailable") is not None:
             note(f"codec {row['codec']} cannot run here: {row['unavailable']}")
 
 
 def _codec_row(codec: Codec, plugin: str, versions: bool) -> dict[str, Any]:
-    from vcframe.registry import unavailable_reason
-
     scale = codec.quality_scale
-    unavailable = unavailable_reason(codec)
-    row = {
+    row: dict[str, Any] = {
         "codec": codec.name,
         "extension": codec.extension,
         "quality": {
@@ -80,10 +82,12 @@ def _codec_row(codec: Codec, plugin: str, versions: bool) -> dict[str, Any]:
         "options": codec.config()["options"],
         "traits": dataclasses.asdict(codec.traits),
         "plugin": plugin,
-        "unavailable": unavailable,
     }
     if versions:
-        row["version"] = codec.version() if unavailable is None else None
+        from vcframe.registry import unavailable_reason
+
+        row["unavailable"] = unavailable_reason(codec)
+        row["version"] = codec.version() if row["unavailable"] is None else None
     return row
 
 
