@@ -25,5 +25,5 @@ $(INSTALLED): pyproject.toml constraints.txt
 		{ echo "vcframe needs Python 3.11, 3.12 or 3.13 with venv; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "Installing vcframe and what it needs into .venv (minutes the first time, then only on changes)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
