@@ -12,7 +12,8 @@ The addition is a payload of 11 bytes (integers unsigned, big endian):
     7       4     CRC-32 of the container's head (if any), bytes 0..6 and the codec's stream, in this order
 
 A codec that can `embed` carries the payload in its format's own place, after a mark that tells it from other
-programs' data, so the file stays an ordinary file of the format. Any other codec's stream goes into the generic container:
+programs' data, so the file stays an ordinary file of the format. Any other codec's stream goes into the
+generic container:
 
     offset  size  field
     0       4     magic, "VCF1"
