@@ -22,6 +22,7 @@ ROOMS = (
     "hookspecs",
     "registry",
     "images",
+    "dead_leaves",
     "metrics",
     "networks",
     "model",

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +16,12 @@ import skimage.data
 import torch
 from safetensors.torch import load_file
 
-from vcframe.codec import UsageError
+from vcframe.codec import Codec, UsageError
 from vcframe.images import write_image
 from vcframe.learning import Interrupted, Progress, TrainConfig, TrainingError, fit
 from vcframe.learning import loop as loop_module
 from vcframe.model import Model
+from vcframe.networks import build_networks
 from vcframe.registry import Registry
 
 REGISTRY = Registry.load()
@@ -86,7 +91,7 @@ def test_joint_training_moves_every_network_and_reports(tmp_path: Path, pictures
     saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["networks"]
     for network in ("description", "post"):  # last layers start at zero
         assert saved[network]["trunk.tail.weight"].abs().max() > 0, network
-    assert saved["virtual"]["trunk.tail.weight"].abs().max() > 0
+    assert saved["virtual"]["tail.weight"].abs().max() > 0
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["steps"] == 20
     assert [h["phase"] for h in report["history"]] == ["post", "joint", "finish"]
@@ -138,8 +143,75 @@ def test_the_paper_schedule_trains_its_three_networks_in_turn(tmp_path: Path, pi
 def test_an_unfinished_run_with_other_settings_is_not_overwritten(tmp_path: Path, pictures: str) -> None:
     with pytest.raises(Interrupted):
         fit(config(tmp_path, pictures), REGISTRY, StopAt(2))
+    before = (tmp_path / "config.json").read_bytes()
     with pytest.raises(UsageError, match="other settings"):
         fit(config(tmp_path, pictures, seed=1), REGISTRY, silent)
+    assert (tmp_path / "config.json").read_bytes() == before
+
+
+def test_a_damaged_checkpoint_is_one_clear_line(tmp_path: Path, pictures: str) -> None:
+    (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(UsageError, match=r"checkpoint\.pt is damaged: give another --out"):
+        fit(config(tmp_path, pictures), REGISTRY, silent)
+
+
+def test_a_finished_run_is_not_silently_repeated(tmp_path: Path, pictures: str) -> None:
+    first = fit(config(tmp_path, pictures), REGISTRY, silent)
+    assert fit(config(tmp_path, pictures), REGISTRY, silent).report["model"] == first.report["model"]
+    with pytest.raises(UsageError, match="finished run"):
+        fit(config(tmp_path, pictures, steps=20), REGISTRY, silent)
+
+
+def test_ctrl_c_leaves_a_checkpoint_and_one_line(tmp_path: Path) -> None:
+    """A real signal to the whole process group, while worker processes draw pictures."""
+    arguments = ["train", "--codec", "jpeg", "--steps", "100000", "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(
+        [str(Path(sys.executable).with_name("vcframe")), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    stepped = any("post" in line for line in iter(process.stderr.readline, ""))
+    os.killpg(process.pid, signal.SIGINT)
+    _, rest = process.communicate(timeout=120)
+    assert stepped
+    assert process.returncode == 130
+    assert "a checkpoint is in" in rest
+    assert "Traceback" not in rest
+    assert (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+def test_a_plugin_s_virtual_codec_is_the_one_that_is_trained(
+    tmp_path: Path, pictures: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offered = build_networks("small", 2, 8).virtual
+    asked: list[str] = []
+
+    def virtual_codec(codec: Codec) -> torch.nn.Module:
+        asked.append(codec.name)
+        return offered
+
+    monkeypatch.setattr(REGISTRY, "virtual_codec", virtual_codec)
+    before = offered.tail.bias.detach().clone()  # type: ignore[union-attr,operator]
+    fit(config(tmp_path, pictures), REGISTRY, silent)
+    assert asked == ["jpeg"]
+    assert not torch.equal(before, offered.tail.bias)  # type: ignore[arg-type]
+
+
+def test_unreadable_pictures_are_reported_one_by_one(tmp_path: Path, pictures: str) -> None:
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"not a picture")
+    lines: list[str] = []
+
+    def note(progress: Progress) -> None:
+        if progress.phase == loop_module.SKIPPED:
+            lines.append(progress.text)
+
+    fit(config(tmp_path / "run", pictures, data=(pictures, str(bad)), steps=5), REGISTRY, note)
+    assert len(lines) == 1
+    assert "bad.png" in lines[0]
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_step(
@@ -147,8 +219,9 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(
 ) -> None:
     from vcframe.learning import phases
 
-    monkeypatch.setattr(phases, "relative_mse", lambda *args: args[0].sum() * float("nan"))
-    with pytest.raises(TrainingError, match="finite"):
+    losses = iter([1.0, 1.0, float("nan")])
+    monkeypatch.setattr(phases, "relative_mse", lambda *args: args[0].sum() * next(losses))
+    with pytest.raises(TrainingError, match="loss is nan at step 3 of phase post"):
         fit(config(tmp_path, pictures), REGISTRY, silent)
 
 

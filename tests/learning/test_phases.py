@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import skimage.data
 import torch
+from torch import nn
 
 from vcframe.codec import Image
 from vcframe.learning.coded import CodedPool, CodingRoom
 from vcframe.learning.config import TrainConfig
 from vcframe.learning.engine import Engine
 from vcframe.learning.phases import JointPhase, Workshop, plain_describe, virtual_codec_loss
-from vcframe.networks import build_networks
+from vcframe.networks import Networks, build_networks
 from vcframe.registry import Registry
 
 
@@ -63,8 +65,8 @@ def test_pool_patches_are_cut_from_whole_coded_crops(workshop: Workshop) -> None
 
 def test_bits_are_net_of_what_any_file_costs(workshop: Workshop) -> None:
     flat, photo = np.full((64, 64, 3), 128, np.uint8), skimage.data.astronaut()[:64, :64].copy()
-    _, flat_bits = workshop.room.roundtrip(flat, 50)
-    _, photo_bits = workshop.room.roundtrip(photo, 50)
+    flat_bits = workshop.room.roundtrip(flat, 50).net_bits
+    photo_bits = workshop.room.roundtrip(photo, 50).net_bits
     whole = 8 * len(workshop.room.codec.encode(photo, 50))
     empty = 8 * len(workshop.room.codec.encode(flat, 50))
     assert photo_bits == whole - empty
@@ -106,3 +108,63 @@ def test_the_virtual_codec_learns_the_real_one(workshop: Workshop) -> None:
     assert np.mean(losses[-10:]) < 0.75 * np.mean(losses[:5])
     pairs = zip(frozen, workshop.networks.description.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
+
+
+class LinearVirtualCodec(nn.Module):
+    """Its derivatives are known: 0.5 for every sample, 1000 bits for the mean of the picture."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x_BCHW: torch.Tensor, unit_B: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        bits_B = 5000 + 1000 * x_BCHW.mean((1, 2, 3)) + self.unused
+        return 0.5 * x_BCHW, bits_B
+
+
+class Offset(nn.Module):
+    """A description network with one parameter that is added everywhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.offset = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x_BCHW: torch.Tensor, unit_B: torch.Tensor) -> torch.Tensor:
+        return x_BCHW + self.offset
+
+
+class Identity(nn.Module):
+    """A post-processing network that does nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x_BCHW: torch.Tensor, unit_B: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        return x_BCHW + 0 * self.unused
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.7])
+def test_the_description_s_gradient_is_the_objective_s_through_the_virtual_codec(
+    workshop: Workshop, slope: float
+) -> None:
+    """Real error and real bits, derivatives of the virtual codec: compared with a calculation by hand."""
+    networks = Networks(Offset(), Identity(), LinearVirtualCodec(), 3)
+    phase = JointPhase(replace(workshop, networks=networks), 0, lambda unit: slope, move_description=True)
+    pictures, qualities = phase._pictures(0)
+    expected = 0.0
+    for picture, quality in zip(pictures, qualities, strict=True):
+        decoded = workshop.room.roundtrip(picture, quality).picture
+        error = (decoded.astype(float) - picture) / 255
+        # d log(mse) / d offset = sum over samples of 2 * error / (n * mse) * 0.5, inside the clipping range
+        inside = (picture > 0) & (picture < 255)
+        through_pixels = float((error * inside).sum() / (error**2).sum())
+        bits = 5000 + 1000 * float(picture.mean()) / 255
+        through_bits = slope * 1000 * float(inside.mean()) / bits
+        expected += (through_pixels + through_bits) / len(pictures)
+    phase.crops.clear()
+    gradients: list[float] = []
+    offset = networks.description.offset
+    offset.register_hook(lambda gradient: gradients.append(float(gradient)))  # type: ignore[union-attr,operator]
+    phase.step(0, 1.0)
+    assert gradients == [pytest.approx(expected, rel=1e-3)]

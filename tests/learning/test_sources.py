@@ -10,7 +10,7 @@ import pytest
 import skimage.data
 
 from vcframe.codec import UsageError
-from vcframe.learning.dead_leaves import dead_leaves
+from vcframe.dead_leaves import dead_leaves
 from vcframe.learning.sources import DeadLeavesSource, augment, open_files
 
 

@@ -32,6 +32,18 @@ MIN_NET_BITS = 64.0
 """Net bits never count as less: a nearly empty file has no slope to learn from."""
 
 
+@dataclass(frozen=True)
+class Coded:
+    """What the real codec made of one description."""
+
+    picture: Image
+    """Decoded, of the description's size and kind."""
+    num_bytes: int
+    """Length of the file."""
+    net_bits: float
+    """Bits of the file net of what any file of that size and quality costs."""
+
+
 class CodingRoom:
     """The real codec behind threads: codes descriptions, and knows what an empty file costs."""
 
@@ -41,12 +53,12 @@ class CodingRoom:
         self.waited_s = 0.0
         """Seconds that the networks have waited for the codec."""
 
-    def roundtrip(self, description: Image, quality: float) -> tuple[Image, float]:
-        """Decoded picture of the same kind, and its bits net of what any file of that size costs."""
+    def roundtrip(self, description: Image, quality: float) -> Coded:
+        """Code and decode; a codec without grey is given three equal channels."""
         grey = description.ndim == 2 and not self.codec.traits.grey
         decoded, num_bytes = self.codec.roundtrip(as_colour(description) if grey else description, quality)
         net_bits = 8.0 * (num_bytes - self.fixed_bytes(description.shape, quality))
-        return (luma(decoded) if grey else decoded), max(net_bits, MIN_NET_BITS)
+        return Coded(luma(decoded) if grey else decoded, num_bytes, max(net_bits, MIN_NET_BITS))
 
     def fixed_bytes(self, shape: tuple[int, ...], quality: float) -> int:
         """Length of the file of a flat picture of that size and quality: headers and tables."""
@@ -111,8 +123,11 @@ class CodedPool:
         describe: Describe,
         config: TrainConfig,
         key: int,
+        first: int = 0,
     ) -> None:
         self.room, self.source, self.describe, self.config, self.key = room, source, describe, config, key
+        self.first = first
+        """Steps of earlier phases: generated pictures go on from there."""
         self.jobs_per_step = {"fast": 1.0, "medium": 0.5, "slow": 0.25}[room.codec.traits.speed]
         self.jobs: dict[int, Future[CodedCrop]] = {}
 
@@ -145,11 +160,11 @@ class CodedPool:
 
     def _code(self, job: int) -> CodedCrop:
         rng = np.random.default_rng([self.config.seed, 2, self.key, job])
-        picture = to_channels(self.source.crop(job, self.config.crop, rng), self.config.channels)
+        picture = to_channels(self.source.crop(self.first + job, self.config.crop, rng), self.config.channels)
         quality = draw_quality(self.room.codec, self.config, rng)
         unit = self.room.codec.quality_scale.unit(quality)
         description = self.describe(picture, unit)
-        decoded, _ = self.room.roundtrip(description, quality)
+        decoded = self.room.roundtrip(description, quality).picture
         original = to_chw(picture)
         enlarged = upsample(to_chw(decoded)[None].float(), self.config.scale)[0]
         plain_mse = float(((enlarged - original.float()) / 255).square().mean())

@@ -28,9 +28,9 @@ class TrainConfig(BaseModel):
     data: tuple[str, ...] = ()
     """Folders, files and globs; empty for the embedded dead-leaves pictures."""
     out: Path
-    minutes: float | None = Field(default=None, gt=0)
+    minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     steps: int | None = Field(default=None, ge=5)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     device: str = "auto"
 
     channels: Literal[1, 3] = 3

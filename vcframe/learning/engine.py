@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,8 @@ class Engine:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         try:
             self.device = torch.device(device)
+            if self.device.type not in ("cpu", "cuda"):
+                raise RuntimeError("neither cpu nor cuda")
             torch.zeros(1, device=self.device)
         except (RuntimeError, AssertionError) as error:
             raise UsageError(f"device {device!r} cannot be used here; try cpu") from error
@@ -50,22 +52,34 @@ class Engine:
 
 
 class Optimiser:
-    """Adam with gradient clipping over one network; refuses a step that is not finite."""
+    """Adam with gradient clipping over one network."""
 
     def __init__(self, network: nn.Module, learning_rate: float) -> None:
         self.parameters = list(network.parameters())
         self.learning_rate = learning_rate
         self.adam = torch.optim.Adam(self.parameters, lr=learning_rate, betas=(0.9, 0.99))
 
+    def clip(self) -> float:
+        """Scale the gradient down to norm 1; returns the norm before."""
+        return float(nn.utils.clip_grad_norm_(self.parameters, 1.0))
+
     def step(self, factor: float) -> None:
         """Move the parameters with `factor` times the learning rate, then clear the gradients."""
-        norm = float(nn.utils.clip_grad_norm_(self.parameters, 1.0))
-        if not math.isfinite(norm):
-            raise TrainingError("the gradient is no longer finite")
         for group in self.adam.param_groups:
             group["lr"] = self.learning_rate * factor
         self.adam.step()
         self.adam.zero_grad(set_to_none=True)
+
+
+def take_step(optimisers: Mapping[str, Optimiser], loss: Tensor, factor: float) -> None:
+    """Step every optimiser, after loss and gradients were found finite; raises `TrainingError`."""
+    if not math.isfinite(loss.item()):
+        raise TrainingError(f"the loss is {loss.item()}")
+    for name, optimiser in optimisers.items():
+        if not math.isfinite(norm := optimiser.clip()):
+            raise TrainingError(f"the gradient of the {name} network has norm {norm}")
+    for optimiser in optimisers.values():
+        optimiser.step(factor)
 
 
 def cosine(fraction: float, warm_up: float = 0.03, floor: float = 0.01) -> float:
@@ -74,9 +88,3 @@ def cosine(fraction: float, warm_up: float = 0.03, floor: float = 0.01) -> float
         return floor + (1 - floor) * fraction / warm_up
     progress = min((fraction - warm_up) / (1 - warm_up), 1.0)
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def freeze(networks: Iterable[nn.Module]) -> None:
-    """Stop gradients into these networks."""
-    for network in networks:
-        network.requires_grad_(False)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
+import io
 import json
-import math
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,6 +43,8 @@ CHECKPOINT = "checkpoint.pt"
 MODEL = "model.safetensors"
 REPORT = "report.json"
 CHECKPOINT_EVERY_S = 60.0
+SKIPPED = "skipped"
+"""The phase of a `Progress` that reports a picture which could not be read."""
 
 JOINT_PLAN = (("post", 0.5), ("virtual", 0.07), ("joint", 0.25), ("finish", 0.18))
 """Phases of the joint schedule and their shares of the budget."""
@@ -103,15 +108,18 @@ def fit(config: TrainConfig, registry: Registry, on_progress: Callable[[Progress
     if config.quality is not None:
         codec.quality_scale.check(config.quality)
     engine = Engine(config.device)
-    _open_folder(config)
+    saved = _open_folder(config)
     torch.manual_seed(config.seed)
-    networks = _networks(config, codec)
+    networks = _networks(config, codec, registry)
     source: PictureSource
     source = open_files(config.data) if config.data else DeadLeavesSource(config.seed)
     room = CodingRoom(codec)
     try:
-        run = Run(config, Workshop(config, engine, room, source, networks), on_progress)
-        return run.to_the_end()
+        for line in source.skipped:
+            on_progress(Progress(SKIPPED, 0, config.steps, 0.0, None, 0.0, line))
+        run = Run(config, Workshop(config, engine, room, source, networks), on_progress, saved)
+        with _stop_between_steps():
+            return run.to_the_end()
     finally:
         room.close()
         source.close()
@@ -121,16 +129,21 @@ class Run:
     """One run of `fit`: the state, the clock and the files."""
 
     def __init__(
-        self, config: TrainConfig, workshop: Workshop, on_progress: Callable[[Progress], None]
+        self,
+        config: TrainConfig,
+        workshop: Workshop,
+        on_progress: Callable[[Progress], None],
+        saved: dict[str, Any] | None,
     ) -> None:
         self.config, self.shop, self.on_progress = config, workshop, on_progress
-        self.plan = JOINT_PLAN if config.schedule == "joint" else PAPER_PLAN
+        self.plan = _plan(config)
         for network in (workshop.networks.description, workshop.networks.post, workshop.networks.virtual):
             workshop.engine.place(network)
         self.state = State()
         self.best: dict[str, Any] | None = None
         self.optimiser_states: dict[str, Any] = {}
-        self._resume()
+        if saved is not None:
+            self._resume(saved)
         self.started = time.perf_counter() - self.state.elapsed_s
         self.waited_before = self.state.waited_s
         self.anchor: Curve | None = None
@@ -141,13 +154,16 @@ class Run:
             self.anchor = measure(self.shop, with_networks=False)
             while self.state.phase < len(self.plan):
                 self._run_phase()
+                self._save_checkpoint({})
                 self._validate()
                 self.state.phase, self.state.step, self.optimiser_states = self.state.phase + 1, 0, {}
                 self._save_checkpoint({})
         except KeyboardInterrupt:
-            raise Interrupted(
-                f"stopped; a checkpoint is in {self.config.out}: the same command continues from it"
-            ) from None
+            if (self.config.out / CHECKPOINT).exists():
+                done = f"a checkpoint is in {self.config.out}: the same command continues from it"
+            else:
+                done = "no step had been taken yet"
+            raise Interrupted(f"stopped; {done}") from None
         return self._write_result()
 
     def _run_phase(self) -> None:
@@ -158,13 +174,16 @@ class Run:
         name = self.plan[self.state.phase][0]
         try:
             while (fraction := self._phase_fraction()) < 1:
-                result = phase.step(self.state.step, cosine(fraction))
+                try:
+                    result = phase.step(self.state.step, cosine(fraction))
+                except TrainingError as error:
+                    raise TrainingError(f"{error} at step {self.state.step + 1} of phase {name}") from error
                 self.state.step += 1
                 self.state.total_steps += 1
                 self._clock()
-                if not math.isfinite(result.loss):
-                    raise TrainingError(f"loss is {result.loss} at step {self.state.step} of phase {name}")
                 self.on_progress(self._progress(name, result.text))
+                if _stop_wanted.is_set():
+                    raise KeyboardInterrupt
                 if time.perf_counter() - last_save > CHECKPOINT_EVERY_S:
                     self._save_checkpoint(phase.optimisers)
                     last_save = time.perf_counter()
@@ -176,20 +195,21 @@ class Run:
         """The current phase; deterministic in the weights at its start, so that it can be made again."""
         index, name = self.state.phase, self.plan[self.state.phase][0]
         moved = any(name in ("joint", "description") for name, _ in self.plan[:index])
-        describe = network_describe(self.shop) if moved else plain_describe(self.config.scale)
+        shop = dataclasses.replace(self.shop, first=self.state.total_steps - self.state.step)
+        describe = network_describe(shop) if moved else plain_describe(self.config.scale)
         if name in ("post", "finish"):
             # The last phase starts from trained weights: half the rate.
             factor = 0.5 if name == "finish" else 1.0
-            return PostPhase(self.shop, describe, index, factor * self.config.learning_rate)
+            return PostPhase(shop, describe, index, factor * self.config.learning_rate)
         if self.config.schedule == "joint":
 
             def slope(unit: float) -> float:
                 return interpolate(self.state.slope_units, self.state.slopes, unit)
 
-            return JointPhase(self.shop, index, slope, move_description=name == "joint")
+            return JointPhase(shop, index, slope, move_description=name == "joint")
         if name == "virtual":
-            return PaperVirtualPhase(self.shop, describe, index)
-        return PaperDescriptionPhase(self.shop, index)
+            return PaperVirtualPhase(shop, describe, index)
+        return PaperDescriptionPhase(shop, index)
 
     def _phase_bounds(self) -> tuple[float, float]:
         shares = [share for _, share in self.plan]
@@ -245,7 +265,8 @@ class Run:
             }
         )
         # One quality gives no curve to compare: the paper's schedule keeps its last networks.
-        if score is None or self.state.best_score is None or score < self.state.best_score:
+        better = score is not None and (self.state.best_score is None or score < self.state.best_score)
+        if better or self.best is None or self.config.quality is not None:
             self.state.best_score = score
             self.best = self._weights(("description", "post"))
         text = "" if score is None else f"{score:+.1f} % against plain resampling"
@@ -255,8 +276,6 @@ class Run:
         return {name: copy.deepcopy(getattr(self.shop.networks, name).state_dict()) for name in names}
 
     def _save_checkpoint(self, optimisers: dict[str, Any]) -> None:
-        import io
-
         buffer = io.BytesIO()
         torch.save(
             {
@@ -270,15 +289,7 @@ class Run:
         )
         write_bytes(self.config.out / CHECKPOINT, buffer.getvalue())
 
-    def _resume(self) -> None:
-        path = self.config.out / CHECKPOINT
-        if not path.exists():
-            return
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        if not self.config.continues(TrainConfig.model_validate_json(saved["config"])):
-            raise UsageError(
-                f"{self.config.out} holds a run with other settings: give another --out, or remove it"
-            )
+    def _resume(self, saved: dict[str, Any]) -> None:
         self.state = State(**saved["state"])
         for name, weights in saved["networks"].items():
             getattr(self.shop.networks, name).load_state_dict(weights)
@@ -318,8 +329,10 @@ class Run:
         return TrainResult(config.out / MODEL, full)
 
 
-def _networks(config: TrainConfig, codec: Codec) -> Networks:
+def _networks(config: TrainConfig, codec: Codec, registry: Registry) -> Networks:
     networks = build_networks(config.preset, config.scale, codec.traits.block, config.channels)
+    if config.schedule == "joint" and (offered := registry.virtual_codec(codec)) is not None:
+        return dataclasses.replace(networks, virtual=offered)
     if config.schedule == "paper":
         # The paper's virtual codec imitates codec and post-processing together: a twin of the latter.
         twin = build_networks(config.preset, config.scale, codec.traits.block, config.channels).post
@@ -327,9 +340,56 @@ def _networks(config: TrainConfig, codec: Codec) -> Networks:
     return networks
 
 
-def _open_folder(config: TrainConfig) -> None:
+def _open_folder(config: TrainConfig) -> dict[str, Any] | None:
+    """Make the run's folder and write the settings into it; returns the checkpoint to continue from."""
+    saved = _read_checkpoint(config)
     try:
         config.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"cannot make the folder {config.out}: {error.strerror}") from error
     write_bytes(config.out / "config.json", config.model_dump_json(indent=1).encode())
+    return saved
+
+
+def _read_checkpoint(config: TrainConfig) -> dict[str, Any] | None:
+    path = config.out / CHECKPOINT
+    if not path.exists():
+        return None
+    try:
+        saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        earlier = TrainConfig.model_validate_json(saved["config"])
+        finished = saved["state"]["phase"] == len(_plan(earlier))
+    except Exception as error:  # torch, pickle and pydantic raise a dozen kinds for a damaged file
+        raise UsageError(f"{path} is damaged: give another --out, or remove it") from error
+    if not config.continues(earlier):
+        raise UsageError(f"{config.out} holds a run with other settings: give another --out, or remove it")
+    if finished and (config.minutes, config.steps) != (earlier.minutes, earlier.steps):
+        raise UsageError(f"{config.out} holds a finished run: to train longer give another --out")
+    return saved
+
+
+def _plan(config: TrainConfig) -> tuple[tuple[str, float], ...]:
+    return JOINT_PLAN if config.schedule == "joint" else PAPER_PLAN
+
+
+_stop_wanted = threading.Event()
+
+
+@contextlib.contextmanager
+def _stop_between_steps() -> Iterator[None]:
+    """Ctrl-C lets the step in hand end, so that the checkpoint is whole; a second one stops at once."""
+
+    def ask(number: int, frame: object) -> None:
+        if _stop_wanted.is_set():
+            raise KeyboardInterrupt
+        _stop_wanted.set()
+
+    _stop_wanted.clear()
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers; whoever trains in another one stops by the callback
+        return
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

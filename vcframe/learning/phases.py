@@ -14,9 +14,9 @@ from torch import Tensor
 
 from vcframe.codec import Image
 from vcframe.images import to_image
-from vcframe.learning.coded import CodedPool, CodingRoom, Describe, draw_quality, to_chw
+from vcframe.learning.coded import Coded, CodedPool, CodingRoom, Describe, draw_quality, to_chw
 from vcframe.learning.config import TrainConfig
-from vcframe.learning.engine import Engine, Optimiser
+from vcframe.learning.engine import Engine, Optimiser, take_step
 from vcframe.learning.objective import (
     content_and_gradient,
     dssim,
@@ -48,6 +48,8 @@ class Workshop:
     room: CodingRoom
     source: PictureSource
     networks: Networks
+    first: int = 0
+    """Steps of earlier phases: generated pictures go on from there, without end."""
 
 
 class Phase(Protocol):
@@ -88,7 +90,7 @@ class PostPhase:
 
     def __init__(self, workshop: Workshop, describe: Describe, key: int, learning_rate: float) -> None:
         self.shop = workshop
-        self.pool = CodedPool(workshop.room, workshop.source, describe, workshop.config, key)
+        self.pool = CodedPool(workshop.room, workshop.source, describe, workshop.config, key, workshop.first)
         self.optimisers = {"post": Optimiser(workshop.networks.post, learning_rate)}
 
     def step(self, step: int, factor: float) -> StepResult:
@@ -104,7 +106,7 @@ class PostPhase:
         else:
             loss = relative_mse(restored, x, plain_mse_B)
         loss.backward()  # type: ignore[no-untyped-call]
-        self.optimisers["post"].step(factor)
+        take_step(self.optimisers, loss, factor)
         return StepResult(loss.item(), f"loss {loss.item():.4f}")
 
 
@@ -171,8 +173,7 @@ class JointPhase:
             text = f"loss {loss.item():.4f}  "
         fidelity, pixel, bits = virtual_codec_loss(virtual, virtual_bits_B, leaf, real, real_bits_B)
         fidelity.backward()  # type: ignore[no-untyped-call]
-        for optimiser in self.optimisers.values():
-            optimiser.step(factor)
+        take_step(self.optimisers, loss + fidelity.detach(), factor)
         text += f"virtual: error {pixel:.2f} of identity's, bits {100 * bits:.0f} % off"
         return StepResult(loss.item() if self.move else fidelity.item(), text)
 
@@ -182,20 +183,21 @@ class JointPhase:
             if ahead not in self.crops:
                 count = self.shop.config.joint_batch
                 threads = self.shop.room.threads
-                self.crops[ahead] = [threads.submit(self._draw, ahead * count + i) for i in range(count)]
+                self.crops[ahead] = [threads.submit(self._draw, ahead, i) for i in range(count)]
         drawn = [self.shop.room.wait(future) for future in self.crops.pop(step)]
         return [picture for picture, _ in drawn], [quality for _, quality in drawn]
 
-    def _draw(self, index: int) -> tuple[Image, float]:
+    def _draw(self, step: int, place: int) -> tuple[Image, float]:
         config = self.shop.config
-        rng = np.random.default_rng([config.seed, 3, self.key, index])
+        rng = np.random.default_rng([config.seed, 3, self.key, step, place])
         quality = draw_quality(self.shop.room.codec, config, rng)
-        return to_channels(self.shop.source.crop(index, config.joint_crop, rng), config.channels), quality
+        crop = self.shop.source.crop(self.shop.first + step, config.joint_crop, rng)
+        return to_channels(crop, config.channels), quality
 
-    def _collect(self, coding: Iterable[Future[tuple[Image, float]]]) -> tuple[Tensor, Tensor]:
+    def _collect(self, coding: Iterable[Future[Coded]]) -> tuple[Tensor, Tensor]:
         coded = [self.shop.room.wait(future) for future in coding]
-        decoded = torch.stack([to_chw(picture) for picture, _ in coded]).float() / 255
-        real, bits_B = self.shop.engine.to(decoded, torch.tensor([bits for _, bits in coded]))
+        decoded = torch.stack([to_chw(c.picture) for c in coded]).float() / 255
+        real, bits_B = self.shop.engine.to(decoded, torch.tensor([c.net_bits for c in coded]))
         return real, bits_B
 
 
@@ -220,7 +222,7 @@ class PaperVirtualPhase:
 
     def __init__(self, workshop: Workshop, describe: Describe, key: int) -> None:
         self.shop = workshop
-        self.pool = CodedPool(workshop.room, workshop.source, describe, workshop.config, key)
+        self.pool = CodedPool(workshop.room, workshop.source, describe, workshop.config, key, workshop.first)
         self.optimisers = {"virtual": Optimiser(workshop.networks.virtual, workshop.config.learning_rate)}
 
     def step(self, step: int, factor: float) -> StepResult:
@@ -233,7 +235,7 @@ class PaperVirtualPhase:
             imitation = restore_virtually(networks, description, unit_B, size)
         loss = content_and_gradient(imitation, target)
         loss.backward()  # type: ignore[no-untyped-call]
-        self.optimisers["virtual"].step(factor)
+        take_step(self.optimisers, loss, factor)
         return StepResult(loss.item(), f"loss {loss.item():.4f}")
 
 
@@ -248,8 +250,8 @@ class PaperDescriptionPhase:
     def step(self, step: int, factor: float) -> StepResult:
         config, networks, engine = self.shop.config, self.shop.networks, self.shop.engine
         rng = np.random.default_rng([config.seed, 4, self.key, step])
-        indices = range(step * config.batch, (step + 1) * config.batch)
-        crops = [self.shop.source.crop(index, config.patch, rng) for index in indices]
+        index = self.shop.first + step
+        crops = [self.shop.source.crop(index, config.patch, rng) for _ in range(config.batch)]
         pictures = torch.stack([to_chw(to_channels(crop, config.channels)) for crop in crops]).float() / 255
         codec = self.shop.room.codec
         units = [codec.quality_scale.unit(draw_quality(codec, config, rng)) for _ in crops]
@@ -262,7 +264,7 @@ class PaperDescriptionPhase:
         loss = content_and_gradient(imitation, x) + config.dssim * structure
         loss.backward()  # type: ignore[no-untyped-call]
         networks.virtual.requires_grad_(True)
-        self.optimisers["description"].step(factor)
+        take_step(self.optimisers, loss, factor)
         return StepResult(loss.item(), f"loss {loss.item():.4f}  dssim {structure.item():.4f}")
 
 

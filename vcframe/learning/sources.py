@@ -7,6 +7,7 @@ a resumed run sees what an uninterrupted one would have seen.
 from __future__ import annotations
 
 import hashlib
+import signal
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -19,8 +20,8 @@ import cv2
 import numpy as np
 
 from vcframe.codec import Image, ImageError, UsageError
+from vcframe.dead_leaves import SIDE, dead_leaves
 from vcframe.images import as_colour, find_images, luma, read_image
-from vcframe.learning.dead_leaves import SIDE, dead_leaves
 
 HELD_OUT_SHARE = 0.04
 MAX_HELD_OUT = 8
@@ -41,6 +42,11 @@ class PictureSource(Protocol):
     @property
     def summary(self) -> str:
         """Where the pictures come from and how many there are, in a few words."""
+        ...
+
+    @property
+    def skipped(self) -> Sequence[str]:
+        """One line for each picture that could not be read."""
         ...
 
     def crop(self, index: int, side: int, rng: np.random.Generator) -> Image:
@@ -87,7 +93,8 @@ def open_files(sources: Sequence[str]) -> FileSource:
     if len(paths) > MAX_PICTURES:
         paths = sorted(paths, key=lambda p: hashlib.sha256(p.name.encode()).digest())[:MAX_PICTURES]
     with ThreadPoolExecutor(4) as threads:
-        loaded = sorted(filter(None, threads.map(load, paths)), key=lambda item: item[0])
+        # A dictionary by digest: two copies of a picture must not end on either side of the split.
+        loaded = sorted(dict(filter(None, threads.map(load, paths))).items())
     if len(loaded) < 2:
         reason = f" ({skipped[0]})" if skipped else ""
         raise UsageError(f"--data: {len(loaded)} readable pictures, at least 2 are needed{reason}")
@@ -108,9 +115,16 @@ class DeadLeavesSource:
     def __init__(self, seed: int, num_workers: int = 2) -> None:
         self.seed = seed * 1_000_003
         # Forking a process that runs torch's threads can hang the child: start clean interpreters.
-        self.workers = ProcessPoolExecutor(num_workers, mp_context=get_context("spawn"))
+        # Ctrl-C reaches the whole process group: the run ends its workers itself, and they stay silent.
+        self.workers = ProcessPoolExecutor(
+            num_workers,
+            mp_context=get_context("spawn"),
+            initializer=signal.signal,
+            initargs=(signal.SIGINT, signal.SIG_IGN),
+        )
         self.ready: OrderedDict[int, Future[Image]] = OrderedDict()
         self.summary = f"dead leaves, seed {seed}"
+        self.skipped: list[str] = []
         # Validation pictures do not depend on the seed: runs can be compared.
         futures = [self.workers.submit(dead_leaves, 900_000_000_000 + k) for k in range(8)]
         for k in range(self.window):

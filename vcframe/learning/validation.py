@@ -11,7 +11,7 @@ import torch
 
 from vcframe.codec import Image
 from vcframe.images import to_image
-from vcframe.learning.coded import MIN_NET_BITS, Describe, to_chw
+from vcframe.learning.coded import MIN_NET_BITS, Coded, Describe, to_chw
 from vcframe.learning.phases import Workshop, network_describe, plain_describe
 from vcframe.learning.sources import to_channels
 from vcframe.metrics import RatePoint, bd_rate, psnr
@@ -52,14 +52,14 @@ def measure(workshop: Workshop, with_networks: bool) -> Curve:
     rows, bits = [], []
     pictures = [to_channels(_middle(p), config.channels) for p in workshop.source.validation]
     jobs = [(p, scale_of.native(u)) for p in pictures for u in units]
-    # Descriptions are made here, coded in threads, restored here: no network runs in a codec's thread.
     coding = [workshop.room.threads.submit(_code, workshop, describe, p, q) for p, q in jobs]
     results = []
     for (picture, quality), future in zip(jobs, coding, strict=True):
-        decoded, num_bytes, net_bits = future.result()
-        restored = _restore(workshop, decoded, scale_of.unit(quality), picture, with_networks)
-        bpp = 8 * num_bytes / (picture.shape[0] * picture.shape[1])
-        results.append((RatePoint(quality, num_bytes, bpp, psnr(picture, restored), math.nan), net_bits))
+        coded = future.result()
+        restored = _restore(workshop, coded.picture, scale_of.unit(quality), picture, with_networks)
+        bpp = 8 * coded.num_bytes / (picture.shape[0] * picture.shape[1])
+        point = RatePoint(quality, coded.num_bytes, bpp, psnr(picture, restored), math.nan)
+        results.append((point, coded.net_bits))
     for i in range(0, len(results), len(units)):
         row = results[i : i + len(units)]
         rows.append(tuple(point for point, _ in row))
@@ -83,12 +83,9 @@ def measured_slopes(curve: Curve) -> list[float]:
     return [float(s) for s in np.clip(-np.gradient(log_mse, log_bits), 0.05, 1.5)]
 
 
-def _code(workshop: Workshop, describe: Describe, picture: Image, quality: float) -> tuple[Image, int, float]:
+def _code(workshop: Workshop, describe: Describe, picture: Image, quality: float) -> Coded:
     room = workshop.room
-    description = describe(picture, room.codec.quality_scale.unit(quality))
-    decoded, net_bits = room.roundtrip(description, quality)
-    num_bytes = round(net_bits / 8) + room.fixed_bytes(description.shape, quality)
-    return decoded, num_bytes, net_bits
+    return room.roundtrip(describe(picture, room.codec.quality_scale.unit(quality)), quality)
 
 
 def _restore(workshop: Workshop, decoded: Image, unit: float, picture: Image, with_networks: bool) -> Image:

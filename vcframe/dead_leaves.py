@@ -1,7 +1,8 @@
 """Procedural training pictures: dead leaves, occluding textured shapes with power-law sizes.
 
 The occlusion model of natural images of Lee, Mumford and Huang (IJCV 41, 2001). A picture is a function of
-its seed alone, so a run can be resumed and a held-out part stays the same.
+its seed alone, so a run can be resumed and a held-out part stays the same. Outside `learning`, so that the
+worker processes that draw them start without torch.
 """
 
 from __future__ import annotations
