@@ -49,6 +49,7 @@ class HevcCodec(Codec):
 
     name = "hevc"
     extension = ".hevc"
+    aliases = (".h265", ".265")
     quality_scale = QualityScale(
         0, 51, 1, (51, 48, 45, 42, 38, 35, 30, 26, 21, 15, 9, 0), "quantisation parameter QP, lower is better"
     )

@@ -54,6 +54,7 @@ class JpegCodec(Codec):
 
     name = "jpeg"
     extension = ".jpg"
+    aliases = (".jpeg",)
     quality_scale = QualityScale(
         1, 95, 1, (1, 4, 6, 9, 13, 20, 31, 50, 70, 83, 90, 95), "libjpeg quality, scales the tables"
     )

@@ -39,6 +39,7 @@ class Jpeg2000Codec(Codec):
 
     name = "jpeg2000"
     extension = ".j2k"
+    aliases = (".j2c", ".jpc")
     quality_scale = QualityScale(
         18,
         50,

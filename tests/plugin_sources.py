@@ -96,6 +96,12 @@ BROKEN: dict[str, tuple[str, str]] = {
     "bad name": (plugin("Raw!"), "C0.name is 'Raw!', not like 'jpeg'"),
     "twice one name": (plugin("raw", "raw"), "offers two codecs with one name: raw, raw"),
     "bad extension": (plugin("raw", extension="extension = 'raw'"), "C0.extension is 'raw', not like '.jpg'"),
+    "bad alias": (plugin("raw", more="aliases = ('.row', 'rau')"), "C0.aliases is ('.row', 'rau'), not like"),
+    "lone alias": (plugin("raw", more="aliases = '.row'"), "C0.aliases is '.row', not like"),
+    "option of everybody's": (
+        plugin("raw", options="@dataclass(frozen=True)\nclass Options:\n    max_pixels: int = 1"),
+        "C0.Options.max_pixels: every codec has that limit",
+    ),
     "no extension": (plugin("raw", extension=""), "C0.extension is None"),
     "no scale": (plugin("raw", quality_scale=""), "C0.quality_scale is None, not a QualityScale"),
     "impossible scale": (

@@ -272,6 +272,8 @@ class TestCoding:
             ("IN out.jpg --codec jpeg --plain --target-bpp 0.001", "the lowest is"),
             ("IN out.jpg --codec jpeg --plain -q 5 --option colour", "'colour' is not KEY=VALUE"),
             ("IN out.jpg --codec jpeg --plain -q 5 --option x=1", "no option 'x'; options: progressive"),
+            ("IN out.jpg --codec jpeg --plain -q 5 --option self=1", "no option 'self'"),
+            ("IN out.jpg --codec jpeg --plain -q 5 --option max_pixels=5", "no option 'max_pixels'"),
             ("IN out.jpg --codec jpeg -q 5", "no model for codec jpeg is installed"),
             ("IN out.jpg --codec jpeg -q 5 --model 0badcafe", "no model file or id '0badcafe'"),
             ("IN out.jpg --codec jpeg -q 5 --plain --model x", "either --plain or --model"),

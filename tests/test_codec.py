@@ -161,6 +161,11 @@ class TestConfiguration:
         with pytest.raises(UsageError, match=r"for codec 'jpeg', not 'toy'"):
             ToyCodec.from_config({"codec": "jpeg", "options": {}})
 
+    @pytest.mark.parametrize("name", ["max_pixels", "self", "cls", "level "])
+    def test_what_is_no_option_is_refused(self, name: str) -> None:
+        with pytest.raises(UsageError, match=f"toy has no option '{name}'; options: level"):
+            ToyCodec.from_config({"codec": "toy", "options": {name: "1"}})
+
     def test_codecs_differ_by_options_and_class_but_not_by_limit(self) -> None:
         class Other(ToyCodec):
             pass
@@ -168,6 +173,7 @@ class TestConfiguration:
         assert ToyCodec(level=1) != ToyCodec(level=2)
         assert ToyCodec() != Other()
         assert ToyCodec(max_pixels=5) == ToyCodec()
+        assert ToyCodec(max_pixels=5).config() == ToyCodec().config()
         assert "level=6" in repr(ToyCodec())
 
 

@@ -234,7 +234,14 @@ class TestPluginFiles:
 class TestLookingUp:
     @pytest.mark.parametrize(
         ("name", "expected"),
-        [("wepb", "'webp'"), ("WEBP", "'webp'"), ("jpg", "'jpeg'"), ("j2k", "'jpeg2000'"), ("h265", None)],
+        [
+            ("wepb", "'webp'"),
+            ("WEBP", "'webp'"),
+            ("jpg", "'jpeg'"),
+            ("j2k", "'jpeg2000'"),
+            ("h265", "'hevc'"),
+            ("xyz", None),
+        ],
     )
     def test_an_unknown_name_is_answered_with_close_matches(self, name: str, expected: str | None) -> None:
         with pytest.raises(PluginError) as caught:
@@ -274,6 +281,8 @@ class TestLookingUp:
         assert codec.max_pixels == 10
         with pytest.raises(UsageError, match="webp has no option 'metod'"):
             registry.codec("webp", metod=2)
+        with pytest.raises(UsageError, match="webp has no option 'max_pixels'"):
+            registry.codec_from_config({"codec": "webp", "options": {"max_pixels": 10}})
 
     @pytest.mark.parametrize("name", BUILT_IN)
     def test_a_configuration_rebuilds_its_codec(self, name: str) -> None:
@@ -285,6 +294,11 @@ class TestLookingUp:
     def test_something_else_than_a_configuration_is_refused(self, config: dict[str, object]) -> None:
         with pytest.raises(UsageError, match="not a codec configuration"):
             Registry.load().codec_from_config(config)
+
+    def test_aliases_count_as_close_matches(self, install: Installer) -> None:
+        install("raw", {"raw": "raw_plugin"}, raw_plugin=plugin("raw", more="aliases = ('.bitmap',)"))
+        with pytest.raises(PluginError, match=r"unknown codec 'bitmaps'; did you mean 'raw'\?"):
+            Registry.load().codec("bitmaps")
 
     def test_the_codec_mapping_cannot_be_changed(self) -> None:
         with pytest.raises(TypeError):

@@ -141,6 +141,8 @@ class Codec(ABC):
 
     name: ClassVar[str]
     extension: ClassVar[str]
+    aliases: ClassVar[tuple[str, ...]] = ()
+    """Further extensions by which files of the format go."""
     quality_scale: ClassVar[QualityScale]
     traits: ClassVar[Traits]
 
@@ -151,10 +153,11 @@ class Codec(ABC):
     options: Any
 
     @final
-    def __init__(self, *, max_pixels: int = DEFAULT_MAX_PIXELS, **options: Any) -> None:
-        """Build with `Options` fields as keywords.
+    def __init__(self, /, *, max_pixels: int = DEFAULT_MAX_PIXELS, **options: Any) -> None:
+        """Build with `Options` fields as keywords; `max_pixels` limits what `decode` accepts and is none.
 
-        Raises `UsageError` for an unknown option or a value that its type does not admit.
+        Raises `UsageError` for an unknown option or a value that its type does not admit. Options that a user
+        named go through `from_config`.
         """
         self.options = self.Options(**_checked_options(self, options))
         self.max_pixels = max_pixels
@@ -198,10 +201,11 @@ class Codec(ABC):
     @classmethod
     @final
     def from_config(cls, config: Mapping[str, Any]) -> Codec:
-        """Rebuild from `config()`, also after a JSON round trip."""
+        """Rebuild from `config()`, also after a JSON round trip. Raises `UsageError` as building does."""
         if config.get("codec") != cls.name:
             raise UsageError(f"configuration is for codec {config.get('codec')!r}, not {cls.name!r}")
-        return cls(**config.get("options", {}))
+        # Checked first, so that nothing but options passes for a keyword.
+        return cls(**_checked_options(cls, config.get("options", {})))
 
     @final
     def roundtrip(self, image: Image, quality: float) -> tuple[Image, int]:
@@ -253,7 +257,7 @@ class Codec(ABC):
         return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in fields)})"
 
 
-def _checked_options(codec: Codec, given: Mapping[str, Any]) -> dict[str, Any]:
+def _checked_options(codec: Codec | type[Codec], given: Mapping[str, Any]) -> dict[str, Any]:
     """Check option names and types; a string is parsed, so that `--option method=6` works as typed."""
     hints = typing.get_type_hints(codec.Options)
     checked = {}

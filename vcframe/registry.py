@@ -127,26 +127,19 @@ class Registry:
         return cls([p for f, p in loaded.items() if f not in failures], failures)
 
     def codec(self, name: str, /, **options: Any) -> Codec:
-        """Build the codec `name` with its options (`Codec.__init__`).
+        """Build the codec `name` with the keywords of `Codec.__init__`: its options and `max_pixels`.
 
         Raises `PluginError` where no plugin offers it (naming close matches) or where it cannot run here
         (saying what to install), `UsageError` for a wrong option.
         """
-        record = self.codecs.get(name)
-        if record is None:
-            raise PluginError(self._unknown_codec(name))
-        codec = record.codec(**options)
-        reason = unavailable_reason(codec)
-        if reason is not None:
-            raise PluginError(f"codec {name!r} cannot run here: {reason}")
-        return codec
+        return _available(self._class(name)(**options))
 
     def codec_from_config(self, config: Mapping[str, Any]) -> Codec:
-        """Rebuild a codec from `Codec.config()`; raises as `codec` does."""
+        """Build a codec from `Codec.config()` or what a user typed in its place; raises as `codec` does."""
         name, options = config.get("codec"), config.get("options", {})
         if not isinstance(name, str) or not isinstance(options, Mapping):
             raise UsageError(f"not a codec configuration (needs 'codec' and 'options'): {dict(config)!r}")
-        return self.codec(name, **options)
+        return _available(self._class(name).from_config(config))
 
     def virtual_codec(self, codec: Codec) -> Any | None:
         """The first virtual codec that a plugin offers for `codec`, or None where none does.
@@ -172,8 +165,18 @@ class Registry:
         """Every benchmark suite that plugins offer."""
         return tuple(suite for plugin in self._loaded for suite in plugin.suites)
 
+    def _class(self, name: str) -> type[Codec]:
+        record = self.codecs.get(name)
+        if record is None:
+            raise PluginError(self._unknown_codec(name))
+        return record.codec
+
     def _unknown_codec(self, name: str) -> str:
-        known = {alias: c for c, r in self.codecs.items() for alias in (r.codec.extension.lstrip("."), c)}
+        known = {
+            alias.lstrip("."): c
+            for c, r in self.codecs.items()
+            for alias in (r.codec.extension, *r.codec.aliases, c)
+        }
         broken = [f"plugin {r.name!r} failed ({r.reason})" for r in self.plugins if r.status == "failed"]
         return "; ".join(
             [
@@ -183,6 +186,13 @@ class Registry:
                 f"to add one, pip install a package with an entry point {GROUP!r} or give --plugin FILE",
             ]
         )
+
+
+def _available(codec: Codec) -> Codec:
+    reason = unavailable_reason(codec)
+    if reason is not None:
+        raise PluginError(f"codec {codec.name!r} cannot run here: {reason}")
+    return codec
 
 
 def unavailable_reason(codec: Codec) -> str | None:
@@ -301,8 +311,10 @@ def check_codec_class(codec: object) -> None:
             raise PluginError(f"{codec.__name__} overrides {name}, which is final")
     for name, (pattern, example) in _PATTERNS.items():
         value = getattr(codec, name, None)
-        if not (isinstance(value, str) and re.fullmatch(pattern, value)):
+        if not _matches(pattern, value):
             raise PluginError(f"{codec.__name__}.{name} is {value!r}, not like {example!r} ({pattern})")
+    if not all(_matches(_PATTERNS["extension"][0], alias) for alias in codec.aliases):
+        raise PluginError(f"{codec.__name__}.aliases is {codec.aliases!r}, not like ('.jpeg',)")
     for name, kind in (("quality_scale", QualityScale), ("traits", Traits)):
         value = getattr(codec, name, None)
         if not isinstance(value, kind):
@@ -313,6 +325,10 @@ def check_codec_class(codec: object) -> None:
 
 _FINAL = {n for n, member in vars(Codec).items() if getattr(inspect.unwrap(member), "__final__", False)}
 _PATTERNS = {"name": (r"[a-z0-9_-]+", "jpeg"), "extension": (r"\.[a-z0-9]+", ".jpg")}
+
+
+def _matches(pattern: str, value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(pattern, value) is not None
 
 
 def _check_traits(codec: type[Codec]) -> None:
@@ -335,6 +351,8 @@ def _check_options(codec: type[Codec]) -> None:
     if parameters is None or not parameters.frozen:
         raise PluginError(f"{codec.__name__}.Options is not a frozen dataclass")
     for field in dataclasses.fields(options):
+        if field.name == "max_pixels":
+            raise PluginError(f"{codec.__name__}.Options.max_pixels: every codec has that limit by itself")
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise PluginError(f"{codec.__name__}.Options.{field.name} has no default")
     instance = codec()

@@ -59,7 +59,7 @@ class Session:
 
     def codec(self, name: str, options: Sequence[str] | None) -> Codec:
         """Build a codec from `--codec` and `--option KEY=VALUE`."""
-        return self.registry.codec(name, **parse_options(options or ()))
+        return self.registry.codec_from_config({"codec": name, "options": parse_options(options or ())})
 
 
 class VcframeGroup(TyperGroup):

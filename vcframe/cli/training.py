@@ -153,8 +153,8 @@ def evaluate(
     """Measure the plain codec and a model on pictures: rate-distortion table and BD-rate per picture."""
     session: Session = ctx.obj
     codec = session.codec(codec_name, options)
-    plain = session.registry.codec(
-        codec_name, **{**codec.config()["options"], **parse_options(plain_options or ())}
+    plain = session.registry.codec_from_config(
+        {"codec": codec_name, "options": codec.config()["options"] | parse_options(plain_options or ())}
     )
     if out is not None:
         check_new_file(out, force)
