@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vcframe.bench.evaluate import SCHEMA, SCHEMA_VERSION
+from vcframe.bench.evaluate import SCHEMA, SCHEMA_VERSION, covered_share, mean_share
 from vcframe.codec import UsageError, VcframeError
 from vcframe.images import write_bytes
+from vcframe.metrics import RatePoint
 
 ROOT = Path(__file__).resolve().parents[1]
 START, END = "<!-- results -->", "<!-- /results -->"
@@ -64,11 +65,13 @@ def read_results(folder: Path) -> list[tuple[str, dict[str, Any]]]:
 def table(results: Sequence[tuple[str, dict[str, Any]]]) -> str:
     """The table in Markdown, one row a result, with the convention and where each row comes from."""
     gains = [f"gain at {bpp:.2f} bpp" for bpp in GAIN_BPP]
-    head = ["codec", "scale", "trained", "BD-rate mean", "median", "quartiles", "pictures", *gains, "result"]
+    head = ["codec", "scale", "trained", "BD-rate mean", "median", "quartiles", "pictures", "covered"]
+    head += [*gains, "result"]
     rows = [head, ["---"] * len(head), *(_row(name, content) for name, content in results)]
     lines = ["| " + " | ".join(cells) + " |" for cells in rows]
     conventions = dict.fromkeys(content["convention"] for _, content in results)
     notes = [f"Convention: {convention}." for convention in conventions]
+    notes.append("Covered: share of that PSNR range that both curves reach, mean over the pictures counted.")
     notes.append("Gain: mean PSNR at equal bytes, with the number of pictures on which both are defined.")
     return "\n".join([*lines, "", *notes])
 
@@ -94,6 +97,7 @@ def _row(name: str, content: dict[str, Any]) -> list[str]:
         _percent(summary["median"]),
         f"{_percent(summary['lower_quartile'])} .. {_percent(summary['upper_quartile'])}",
         f"{measured} of {summary['num_images']}",
+        _covered(content),
         *(_gain(rates[bpp]) for bpp in GAIN_BPP),
         f"[{content['model_id']}](benchmarks/results/{name})",
     ]
@@ -102,6 +106,21 @@ def _row(name: str, content: dict[str, Any]) -> list[str]:
 def _trained(training: dict[str, Any]) -> str:
     minutes = training.get("minutes")
     return "n/a" if minutes is None else f"{training.get('schedule', '')}, {minutes:.0f} min".lstrip(", ")
+
+
+def _covered(content: dict[str, Any]) -> str:
+    """Mean share of the BD range over the pictures that have a BD-rate, from the curves themselves."""
+    shares = [
+        covered_share(_points(row["plain"]), _points(row["vcframe"]), content["max_bpp"])
+        for row in content["images"]
+        if row["bd"]["percent"] is not None
+    ]
+    share = mean_share(shares)
+    return "n/a" if share is None else f"{share:.0%}"
+
+
+def _points(curve: Sequence[dict[str, Any]]) -> list[RatePoint]:
+    return [RatePoint(**point) for point in curve]
 
 
 def _percent(value: float | None) -> str:

@@ -248,12 +248,25 @@ def test_bad_requests_are_refused(
         compress(photo, registry.codec("jpeg"), **request_)
 
 
-def test_a_model_of_another_codec_or_configuration_is_refused(registry: Registry, photo: Image) -> None:
+def test_a_model_of_another_codec_is_refused_but_not_for_other_options(
+    registry: Registry, photo: Image
+) -> None:
     model = fresh_model(registry.codec("webp", method=3))
-    with pytest.raises(UsageError, match=rf"{model.id} was trained for webp method=3, not jpeg"):
+    with pytest.raises(UsageError, match=rf"{model.id} was trained for webp, not jpeg"):
         compress(photo, registry.codec("jpeg"), quality=10, model=model)
-    with pytest.raises(UsageError, match="trained for webp method=3, not webp method=5"):
-        compress(photo, registry.codec("webp", method=5), quality=10, model=model)
+    data = compress(photo, registry.codec("webp", method=5), quality=10, model=model).data
+    assert restore(data, registry, model).model_id == model.id
+
+
+def test_a_model_of_one_quality_is_given_no_other(registry: Registry, photo: Image) -> None:
+    codec = registry.codec("jpeg")
+    model = fresh_model(codec)
+    model.card = model.card.model_copy(update={"training": {"schedule": "paper", "quality": 10.0}})
+    assert compress(photo, codec, quality=10, model=model).quality == 10
+    for asked, word in (({"quality": 11}, "quality 11"), ({"target_bpp": 2.0}, "a target")):
+        message = f"model {model.id} knows one quality, not {word}: give quality 10"
+        with pytest.raises(UsageError, match=message):
+            compress(photo, codec, model=model, **asked)
 
 
 def test_a_grey_model_refuses_colour(registry: Registry, photo: Image) -> None:
@@ -370,6 +383,48 @@ def test_a_codec_without_a_place_for_the_payload_gets_the_container(tmp_path: Pa
     assert psnr(restored.image, image) > 28
     with pytest.raises(VcframeError, match="unknown codec 'bare'"):
         restore(result.data, Registry.load(), model)
+
+
+@pytest.mark.parametrize(
+    ("method", "wrong"),
+    [
+        ("extract", "lambda self, data: 1 / 0"),
+        ("extract", "lambda self, data: (data,)"),
+        ("extract", "lambda self, data: (data, data[:11])"),
+        ("probe", "lambda self, data: 1 / 0"),
+        ("probe", "lambda self, data: None"),
+        ("probe", "lambda self, data: exit('bye')"),
+        ("probe", "lambda self, data: (64, 96, 3)"),
+    ],
+)
+def test_a_sloppy_codec_spoils_only_its_own_files(
+    method: str, wrong: str, tmp_path: Path, photo: Image, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its name puts it before the others; a codec that takes everything for its own is no exception."""
+    source = PLUGIN.replace("bare", "aaa") + f"\nBare.{method} = {wrong}\n"
+    (tmp_path / "sloppy.py").write_text(source)
+    registry = Registry.load([tmp_path / "sloppy.py"])
+    assert next(iter(registry.codecs)) == "aaa"
+    codec = registry.codec("jpeg")
+    model = fresh_model(codec)
+    data = compress(photo, codec, quality=20, model=model).data
+    assert restore(data, registry, model).codec_name == "jpeg"
+    if "data[:11]" not in wrong:
+        plain = compress(photo, codec, quality=20).data
+        assert np.array_equal(decompress(plain, registry, no_model).image, codec.decode(plain))
+    assert len(capsys.readouterr().err.splitlines()) <= 1
+
+
+def test_a_sloppy_codec_is_warned_about(
+    tmp_path: Path, photo: Image, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = PLUGIN.replace("bare", "aab") + "\nBare.probe = lambda self, data: {}['header']\n"
+    (tmp_path / "sloppy.py").write_text(source)
+    registry = Registry.load([tmp_path / "sloppy.py"])
+    plain = compress(photo, registry.codec("jpeg"), quality=20).data
+    for _ in range(2):
+        decompress(plain, registry, no_model)
+    assert capsys.readouterr().err == "vcframe: codec 'aab' failed unexpectedly: KeyError: 'header'\n"
 
 
 def test_the_result_names_its_length() -> None:

@@ -103,9 +103,9 @@ def test_foreign_and_broken_files_are_refused_in_one_line(tmp_path: Path) -> Non
 
 def test_models_are_found_by_path_id_and_codec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VCFRAME_MODELS", str(tmp_path))
-    own = make_model("webp", method=6)
+    own = make_model("webp", method=3)
     own.save(tmp_path / "own.safetensors")
-    webp = REGISTRY.codec("webp", method=6)
+    webp = REGISTRY.codec("webp", method=3)
     assert find_model(str(tmp_path / "own.safetensors"), webp).id == own.id
     assert find_model(own.id.upper(), webp).id == own.id
     # The model of exactly these options comes before a shipped one of the same codec.
@@ -113,6 +113,51 @@ def test_models_are_found_by_path_id_and_codec(tmp_path: Path, monkeypatch: pyte
     assert own.id in {model.id for model in list_models("webp")}
     with pytest.raises(ModelError, match=f"no model file or id 'feedf00d'.*{own.id}"):
         find_model("feedf00d", webp)
+
+
+def test_a_bad_file_in_the_folder_is_skipped_with_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VCFRAME_MODELS", str(tmp_path))
+    (tmp_path / "a.safetensors").write_bytes(b"not a model")
+    good, flipped = make_model("webp", method=1), make_model("webp", method=1)
+    flipped.save(tmp_path / "b.safetensors")
+    data = bytearray((tmp_path / "b.safetensors").read_bytes())
+    data[-100] ^= 1
+    (tmp_path / "b.safetensors").write_bytes(data)
+    good.save(tmp_path / "c.safetensors")
+    assert good.id in {model.id for model in list_models("webp")}
+    assert find_model(None, REGISTRY.codec("webp", method=1)).id == good.id
+    assert find_model(good.id, None).id == good.id
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert "a.safetensors: not a readable model file" in lines[0]
+    assert "b.safetensors: the weights do not match" in lines[1]
+    with pytest.raises(ModelError, match=r"a\.safetensors: not a readable"):
+        find_model(str(tmp_path / "a.safetensors"), None)
+
+
+def test_a_general_model_is_chosen_before_special_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shipped").mkdir()
+    monkeypatch.setattr("vcframe.model.resources.files", lambda package: tmp_path / "shipped")
+    monkeypatch.setenv("VCFRAME_MODELS", str(tmp_path))
+    codec = REGISTRY.codec("webp", method=6)
+    grey, single, general = (
+        make_model("webp", channels=1, method=6),
+        make_model("webp", method=6),
+        make_model("webp"),
+    )
+    single.card = single.card.model_copy(update={"training": {"quality": 10.0}})
+    general.card = general.card.model_copy(
+        update={"codec": {"codec": "webp", "options": {"method": 2}}, "training": {"quality": None}}
+    )
+    grey.save(tmp_path / "a.safetensors")
+    assert find_model(None, codec).id == grey.id
+    single.save(tmp_path / "b.safetensors")
+    general.save(tmp_path / "c.safetensors")
+    assert find_model(None, codec).id == general.id
 
 
 def test_every_shipped_model_loads_and_is_small_enough() -> None:

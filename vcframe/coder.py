@@ -10,20 +10,31 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
-from vcframe.codec import DEFAULT_MAX_PIXELS, Codec, CodecError, Image, UsageError
+from vcframe.codec import DEFAULT_MAX_PIXELS, Codec, CodecError, Image, UsageError, VcframeError
 from vcframe.images import as_colour, luma
+from vcframe.registry import CodecRecord, guarded
 from vcframe.stream import NUM_LEVELS, Payload, StreamError, pack, unpack
 
 if TYPE_CHECKING:
     from vcframe.model import Model
-    from vcframe.registry import Registry
 
 # Bytes are only nearly monotone in quality: past the step where the search stops, so many more may still fit.
 NUM_NEIGHBOURS = 3
+
+
+class Codecs(Protocol):
+    """What `decompress` needs of a `Registry`."""
+
+    @property
+    def codecs(self) -> Mapping[str, CodecRecord]:
+        """The codecs by name."""
+
+    def codec(self, name: str, /, **options: Any) -> Codec:
+        """Build one; `PluginError` where there is none of that name or it cannot run here."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +81,14 @@ def compress(
 
     Exactly one of `quality` and `target_bpp` (bits of the whole file per original pixel) is given. Without a
     model the result is the plain codec's file. Raises `UsageError` for a bad value, for a rate that even the
-    lowest quality exceeds, for a model that belongs to another codec configuration, and for a grey model with
-    a colour picture; `CodecError` if the codec refuses the picture.
+    lowest quality exceeds, for a model of another codec or one that knows another quality only, and for a
+    grey model with a colour picture; `CodecError` if the codec refuses the picture. The codec's options may
+    differ from those that the model was trained with: most settings of an encoder do not matter to it.
     """
     if (quality is None) == (target_bpp is None):
         raise UsageError("give either a quality or a target in bits per pixel")
     if model is not None:
-        _check_model(model, codec)
+        _check_model(model, codec, quality)
     code = functools.cache(functools.partial(_compress_at, image, codec, model))
     if quality is not None:
         return code(codec.quality_scale.check(quality))
@@ -86,7 +98,7 @@ def compress(
 
 def decompress(
     data: bytes,
-    registry: Registry,
+    registry: Codecs,
     find_model: Callable[[str, Codec], Model],
     max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> Restored:
@@ -102,14 +114,16 @@ def decompress(
         return _decode_ordinary(data, codecs, registry)
     payload = unpacked.payload
     codec = registry.codec(unpacked.codec_name, max_pixels=max_pixels)
-    coded_height, coded_width, _ = codec.probe(unpacked.stream)
+    with guarded(codec):
+        coded_height, coded_width, _ = codec.probe(unpacked.stream)
     height, width = payload.size((coded_height, coded_width))
     if min(height, width) < 1 or height * width > max_pixels:
         raise CodecError(f"the file claims {width}x{height} pixels, outside 1..{max_pixels} in all")
     model = find_model(payload.model_id, codec)
     if model.card.scale != payload.scale:
         raise StreamError(f"model {model.id} has scale {model.card.scale}, the file has {payload.scale}")
-    decoded = codec.decode(unpacked.stream)
+    with guarded(codec):
+        decoded = codec.decode(unpacked.stream)
     image = model.restore(luma(decoded) if payload.grey else decoded, payload.unit, (height, width))
     return Restored(image, codec.name, payload.model_id, (coded_height, coded_width))
 
@@ -151,28 +165,36 @@ def _best_that_fits(code: Callable[[float], Compressed], codec: Codec, target_bp
     return fitting[-1]
 
 
-def _check_model(model: Model, codec: Codec) -> None:
-    trained_for = model.card.codec
-    if trained_for["codec"] != codec.name or type(codec).from_config(trained_for) != codec:
+def _check_model(model: Model, codec: Codec, quality: float | None) -> None:
+    card = model.card
+    if card.codec_name != codec.name:
         raise UsageError(
-            f"model {model.id} was trained for {_as_words(trained_for)}, not {_as_words(codec.config())}: "
-            "give these options, another model (see `vcframe models`) or none"
+            f"model {model.id} was trained for {card.codec_name}, not {codec.name}: "
+            "give another model (see `vcframe models`) or none"
+        )
+    if card.quality is not None and (quality is None or codec.quality_scale.check(quality) != card.quality):
+        asked = "a target" if quality is None else f"quality {quality:g}"
+        raise UsageError(
+            f"model {model.id} knows one quality, not {asked}: give quality {card.quality:g} or another model"
         )
 
 
-def _as_words(config: dict[str, object]) -> str:
-    options = config.get("options")
-    assert isinstance(options, dict)
-    return " ".join([str(config["codec"]), *(f"{key}={value}" for key, value in options.items())])
-
-
-def _decode_ordinary(data: bytes, codecs: Sequence[Codec], registry: Registry) -> Restored:
+def _decode_ordinary(data: bytes, codecs: Sequence[Codec], registry: Codecs) -> Restored:
+    """The picture by the first codec that decodes it; if all refuse, why the first that knew it did."""
+    refusal: VcframeError | None = None
     for codec in codecs:
         try:
-            height, width, _ = codec.probe(data)
+            with guarded(codec):
+                height, width, _ = codec.probe(data)
         except CodecError:
             continue
-        image = registry.codec(codec.name, max_pixels=codec.max_pixels).decode(data)
-        return Restored(image, codec.name, None, (height, width))
+        try:
+            with guarded(codec):
+                image = registry.codec(codec.name, max_pixels=codec.max_pixels).decode(data)
+                if image.shape[:2] != (height, width):
+                    raise CodecError(f"{codec.name}: {image.shape} decoded, {height}x{width} in the header")
+                return Restored(image, codec.name, None, (height, width))
+        except VcframeError as error:
+            refusal = refusal or error
     names = ", ".join(codec.name for codec in codecs) or "none"
-    raise CodecError(f"no codec recognises this file; installed: {names}")
+    raise refusal or CodecError(f"no codec recognises this file; installed: {names}")

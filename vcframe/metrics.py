@@ -28,6 +28,9 @@ BD_MIN_POINTS = 3
 BD_MIN_OVERLAP_DB = 0.5
 """Smallest common PSNR interval for a BD-rate."""
 
+BD_MAX_BPP = 0.30
+"""Where the range of a BD-rate ends by default: at the anchor's PSNR at this rate."""
+
 
 @dataclass(frozen=True)
 class RatePoint:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -24,6 +25,7 @@ from torch import Tensor
 from vcframe.codec import Codec, Image, UsageError, VcframeError
 from vcframe.images import as_colour, luma, to_image, to_tensor, write_bytes
 from vcframe.networks import Networks, Preset, build_networks
+from vcframe.registry import warn_once
 
 MODELS_VARIABLE = "VCFRAME_MODELS"
 """Environment variable: a folder with further models, searched after the shipped ones."""
@@ -56,10 +58,21 @@ class Card(BaseModel):
         """Name of the codec that the model belongs to."""
         return str(self.codec["codec"])
 
+    @property
+    def quality(self) -> float | None:
+        """The one quality that a model of schedule `paper` knows; None where it knows all."""
+        quality = self.training.get("quality")
+        return None if quality is None else float(quality)
+
+    @property
+    def is_general(self) -> bool:
+        """Whether the model takes every picture at every quality."""
+        return self.channels == 3 and self.quality is None
+
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model on disk, its card read and its weights verified, the networks not built."""
+    """A model on disk, its card read; `Model.load` reads the weights and verifies them."""
 
     path: Path
     id: str
@@ -135,40 +148,50 @@ class Model:
 
 
 def list_models(codec_name: str | None = None, folders: Iterable[Path] = ()) -> list[ModelFile]:
-    """Models in the given folders, the shipped ones, and those under `$VCFRAME_MODELS`."""
+    """Models in the given folders, the shipped ones, and those under `$VCFRAME_MODELS`.
+
+    A file that is no model is warned about on standard error and skipped.
+    """
     shipped = Path(str(resources.files("vcframe.models")))
     extra = [Path(os.environ[MODELS_VARIABLE])] if os.environ.get(MODELS_VARIABLE) else []
     found = []
     for folder in (*folders, shipped, *extra):
         for path in sorted(folder.glob("*.safetensors")):
-            card, weights = _read(path)
+            try:
+                with _opened(path) as file:
+                    card, digest = _read_card(path, file)
+            except ModelError as error:
+                warn_once(f"skipped {error}")
+                continue
             if codec_name in (None, card.codec_name):
-                found.append(ModelFile(path, weights_digest(weights)[:8], card))
+                found.append(ModelFile(path, digest[:8], card))
     return found
 
 
 def find_model(reference: str | None, codec: Codec | None, device: str = "cpu") -> Model:
     """Load a model by path or id; without a reference, the installed model of `codec`.
 
-    A model trained with exactly these codec options is preferred to one with other options of that codec.
-    Raises `ModelError` naming what is installed.
+    A model for every picture and quality is preferred to a grey one and to one of a single quality, and then
+    one trained with exactly these codec options to one with others. A damaged candidate is warned about on
+    standard error and passed over; a path is taken at its word. Raises `ModelError` naming what is installed.
     """
     if reference is not None and Path(reference).is_file():
         return Model.load(Path(reference), device)
-    name = codec.name if codec else None
-    models = list_models(name if reference is None else None)
-    if reference is not None:
-        for model in models:
-            if model.id == reference.lower():
-                return Model.load(model.path, device)
-        known = ", ".join(m.id for m in models) or "none"
-        raise ModelError(
-            f"no model file or id {reference!r}; installed ids: {known} (more: ${MODELS_VARIABLE})"
-        )
-    if not models:
-        raise ModelError(f"no model for codec {name} is installed; make one: vcframe train --codec {name}")
-    config = codec.config() if codec else None
-    return Model.load(min(models, key=lambda m: m.card.codec != config).path, device)
+    if reference is None:
+        name, config = (codec.name, codec.config()) if codec else (None, None)
+        candidates = sorted(list_models(name), key=lambda m: (not m.card.is_general, m.card.codec != config))
+        missing = f"no model for codec {name} is installed; make one: vcframe train --codec {name}"
+    else:
+        installed = list_models()
+        candidates = [model for model in installed if model.id == reference.lower()]
+        known = ", ".join(model.id for model in installed) or "none"
+        missing = f"no model file or id {reference!r}; installed ids: {known} (more: ${MODELS_VARIABLE})"
+    for candidate in candidates:
+        try:
+            return Model.load(candidate.path, device)
+        except ModelError as error:
+            warn_once(f"skipped {error}")
+    raise ModelError(missing)
 
 
 def weights_digest(weights: dict[str, Tensor]) -> str:
@@ -190,18 +213,30 @@ def _weights(networks: Networks) -> dict[str, Tensor]:
 
 
 def _read(path: Path) -> tuple[Card, dict[str, Tensor]]:
+    with _opened(path) as file:
+        card, digest = _read_card(path, file)
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if digest != weights_digest(weights):
+        raise ModelError(f"{path}: the weights do not match their digest; the file is damaged")
+    return card, weights
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            yield file
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path}: not a readable model file ({error})") from error
-    if "vcframe_card" not in metadata:
+
+
+def _read_card(path: Path, file: Any) -> tuple[Card, str]:
+    """The card, and the digest that the weights ought to have."""
+    metadata = file.metadata() or {}
+    if not {"vcframe_card", "sha256"} <= metadata.keys():
         raise ModelError(f"{path}: a safetensors file, but not a vcframe model (it has no card)")
-    if metadata.get("sha256") != weights_digest(weights):
-        raise ModelError(f"{path}: the weights do not match their digest; the file is damaged")
     try:
-        return Card.model_validate(json.loads(metadata["vcframe_card"])), weights
+        return Card.model_validate(json.loads(metadata["vcframe_card"])), metadata["sha256"]
     except (ValidationError, ValueError) as error:
         raise ModelError(f"{path}: unknown model format; a newer vcframe may read it") from error
 

@@ -19,7 +19,8 @@ import types
 import typing
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +28,7 @@ from typing import Any, Literal
 import pluggy
 
 from vcframe import hookspecs
-from vcframe.codec import Codec, PluginError, QualityScale, Traits, UsageError
+from vcframe.codec import Codec, CodecError, PluginError, QualityScale, Traits, UsageError, VcframeError
 
 GROUP = hookspecs.PROJECT
 """The entry-point group, which is the project's name as pluggy's own convention has it."""
@@ -186,6 +187,26 @@ class Registry:
                 f"to add one, pip install a package with an entry point {GROUP!r} or give --plugin FILE",
             ]
         )
+
+
+@contextmanager
+def guarded(codec: Codec) -> Iterator[None]:
+    """Hold back what a codec raises against the contract: warned about, it leaves as `CodecError`."""
+    try:
+        yield
+    except VcframeError:
+        raise
+    except _PLUGIN_FAULTS as error:
+        line = f"codec {codec.name!r} failed unexpectedly: {_one_line(error)}"
+        warn_once(line)
+        raise CodecError(line) from error
+
+
+def warn_once(line: str) -> None:
+    """Print a line on standard error, unless this process has printed it before."""
+    if line not in _warned:
+        _warned.add(line)
+        print(f"vcframe: {line}", file=sys.stderr)
 
 
 def _available(codec: Codec) -> Codec:
@@ -384,9 +405,7 @@ def _report(found: _Found, error: BaseException) -> None:
     line = f"plugin {found.name!r} of {found}: {_one_line(error)}"
     if found.is_file or os.environ.get("VCFRAME_STRICT", "0") not in ("", "0"):
         raise PluginError(line) from error
-    if line not in _warned:
-        _warned.add(line)
-        print(f"vcframe: skipped {line}", file=sys.stderr)
+    warn_once(f"skipped {line}")
 
 
 def _one_line(error: BaseException) -> str:

@@ -32,7 +32,8 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from vcframe.codec import Codec, VcframeError
+from vcframe.codec import Codec, CodecError, VcframeError
+from vcframe.registry import guarded
 
 VERSION = 1
 PAYLOAD_BYTES = 11
@@ -95,15 +96,25 @@ def unpack(data: bytes, codecs: Iterable[Codec]) -> Unpacked | None:
     """Take a file apart, asking each codec whether it finds a payload in its own format.
 
     Returns None for a file that carries no payload. Raises `StreamError` if it carries one that is damaged
-    or of an unknown version.
+    or of an unknown version, unless another codec finds an intact one: a codec that takes every file for its
+    own, or fails on some, does not spoil those of others.
     """
     if is_container(data):
         return _unpack_container(data)
+    damage: StreamError | None = None
     for codec in codecs:
-        found = codec.extract(data)
-        if found is not None:
-            stream, raw = found
-            return Unpacked(codec.name, stream, _parse(raw, b"", stream))
+        try:
+            with guarded(codec):
+                found = codec.extract(data)
+                if found is not None:
+                    stream, raw = found
+                    return Unpacked(codec.name, stream, _parse(raw, b"", stream))
+        except StreamError as error:
+            damage = damage or error
+        except CodecError:
+            continue
+    if damage is not None:
+        raise damage
     return None
 
 

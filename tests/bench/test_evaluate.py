@@ -19,9 +19,9 @@ from conftest import ToyCodec
 from rich.console import Console
 from vcframe_plugins.jpeg import JpegCodec
 
-from vcframe import Codec, Image, UsageError
+from vcframe import Codec, Image, ImageError, UsageError
 from vcframe.bench import evaluate as module
-from vcframe.bench.evaluate import Evaluation, evaluate, print_evaluation
+from vcframe.bench.evaluate import Evaluation, covered_share, evaluate, print_evaluation
 from vcframe.images import luma, write_image
 from vcframe.metrics import BdResult, RatePoint
 from vcframe.model import Card, Model
@@ -255,6 +255,33 @@ def test_what_cannot_be_measured_is_a_row_with_its_reason(
     assert "1 of 3 pictures" in printed(result)
 
 
+def test_if_nothing_could_be_measured_it_is_an_error(tmp_path: Path, toy: ToyCodec) -> None:
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    for path in paths:
+        path.write_bytes(b"no picture")
+    with pytest.raises(ImageError, match=r"none of 2 pictures could be measured; a\.png: .*a\.png"):
+        evaluate(toy, FakeModel(toy), paths)
+
+
+def test_the_share_of_the_range_that_both_curves_reach(identity: Evaluation) -> None:
+    def curve(*pairs: tuple[float, float]) -> list[RatePoint]:
+        return [RatePoint(i, 1, bpp, psnr_db, 0.5) for i, (bpp, psnr_db) in enumerate(pairs)]
+
+    plain = curve((0.1, 20), (0.2, 24), (0.3, 30), (0.4, 33))
+    # The range is 20..30 dB.
+    assert covered_share(plain, curve((0.1, 22), (0.2, 27)), 0.3) == pytest.approx(0.5)
+    assert covered_share(plain, curve((0.1, 18), (0.5, 40)), 0.3) == 1
+    assert covered_share(plain, curve((0.1, 31), (0.5, 40)), 0.3) == 0
+    assert covered_share(plain, curve((0.1, 25), (0.5, 40)), 0.1) is None
+    assert covered_share([], [], 0.3) is None
+    assert [row.covered for row in identity.images] == [1, 1]
+    assert identity.summary.covered == 1
+    rows = tuple(replace(row, covered=share) for row, share in zip(identity.images, (0.5, 1), strict=True))
+    text = printed(replace(identity, images=rows))
+    assert "75% of the range covered" in text
+    assert "50%" in text
+
+
 def test_a_plain_codec_that_starts_above_the_largest_rate_gives_no_number(pictures: list[Path]) -> None:
     codec = JpegCodec()
     row = evaluate(codec, FakeModel(codec), pictures[:1], max_bpp=0.05).images[0]
@@ -334,7 +361,7 @@ def test_bad_requests_are_refused(pictures: list[Path]) -> None:
         ({"qualities": [500]}, "quality 500 is outside 1..95"),
         ({"qualities": []}, "no qualities"),
         ({"max_bpp": 0}, "largest rate 0 bpp must be above 0"),
-        ({"codec": JpegCodec(flat=0.5)}, "was trained for"),
+        ({"codec": ToyCodec()}, "was trained for jpeg, not toy"),
     ):
         given: dict[str, Any] = {"codec": codec, "model": model, "images": pictures, **arguments}
         with pytest.raises(UsageError, match=message):

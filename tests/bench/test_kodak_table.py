@@ -25,6 +25,14 @@ def script() -> ModuleType:
     return module
 
 
+def curve(*decibels: float) -> list[dict[str, Any]]:
+    """A curve that passes 0.3 bpp at its third point."""
+    return [
+        {"quality": i, "num_bytes": 1, "bpp": (i + 1) / 10, "psnr_db": psnr_db, "ssim": None}
+        for i, psnr_db in enumerate(decibels)
+    ]
+
+
 def result(**changes: Any) -> dict[str, Any]:
     rates = [
         {"bpp": bpp, "num_images": 22, "plain_psnr_db": 25.0, "vcframe_psnr_db": 25.0 + 10 * bpp}
@@ -37,6 +45,11 @@ def result(**changes: Any) -> dict[str, Any]:
         "model_id": "0badcafe",
         "card": {"scale": 2, "training": {"schedule": "joint", "minutes": 24.6}},
         "convention": "RGB PSNR",
+        "max_bpp": 0.3,
+        "images": [
+            {"bd": {"percent": -9.0}, "plain": curve(20, 24, 30, 33), "vcframe": curve(25, 27, 31)},
+            {"bd": {"percent": None}, "plain": [], "vcframe": []},
+        ],
         "summary": {
             "num_images": 24,
             "num_missing": 1,
@@ -59,6 +72,7 @@ def folder(tmp_path: Path) -> Path:
             result(
                 codec={"codec": "jpeg", "options": {}},
                 card={"scale": 1, "training": {}},
+                images=[],
                 summary=dict.fromkeys(result()["summary"]) | {"num_images": 24, "num_missing": 24},
                 fixed_rates=[{"bpp": bpp, **nothing} for bpp in (0.05, 0.1, 0.15, 0.2, 0.3)],
             )
@@ -82,10 +96,11 @@ def test_the_table_is_written_between_the_markers(script: ModuleType, folder: Pa
     assert "old" not in text
     rows = [line for line in text.splitlines() if line.startswith("| ")][2:]
     assert rows == [
-        "| jpeg | 1 | n/a | n/a | n/a | n/a .. n/a | 0 of 24 | n/a | n/a | n/a | n/a "
+        "| jpeg | 1 | n/a | n/a | n/a | n/a .. n/a | 0 of 24 | n/a | n/a | n/a | n/a | n/a "
         "| [0badcafe](benchmarks/results/kodak-a.json) |",
-        "| webp | 1/2 | joint, 25 min | -12.3 % | -12.0 % | -15.0 % .. +0.3 % | 23 of 24 | +1.00 dB (22) "
-        "| +1.50 dB (22) | +2.00 dB (22) | +3.00 dB (22) | [0badcafe](benchmarks/results/kodak-webp.json) |",
+        "| webp | 1/2 | joint, 25 min | -12.3 % | -12.0 % | -15.0 % .. +0.3 % | 23 of 24 | 50% "
+        "| +1.00 dB (22) | +1.50 dB (22) | +2.00 dB (22) | +3.00 dB (22) "
+        "| [0badcafe](benchmarks/results/kodak-webp.json) |",
     ]
     assert text.count("Convention: RGB PSNR.") == 1
 

@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,7 +24,16 @@ from vcframe import __version__
 from vcframe.codec import Codec, CodecError, Image, ImageError, QualityScale, UsageError
 from vcframe.coder import compress, decompress
 from vcframe.images import luma, read_image
-from vcframe.metrics import BdResult, RatePoint, bd_rate, psnr, psnr_at_bpp, ssim
+from vcframe.metrics import (
+    BD_MAX_BPP,
+    BdResult,
+    RatePoint,
+    bd_rate,
+    pareto_front,
+    psnr,
+    psnr_at_bpp,
+    ssim,
+)
 from vcframe.registry import CodecRecord
 
 if TYPE_CHECKING:
@@ -32,13 +41,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from vcframe.model import Model
-    from vcframe.registry import Registry
 
 SCHEMA = "vcframe-evaluation"
 SCHEMA_VERSION = 1
-
-MAX_BPP = 0.30
-"""Default upper end of the BD-rate's range: the rate at which the plain codec's PSNR is read."""
 
 FIXED_BPP = (0.05, 0.10, 0.15, 0.20, 0.30)
 """Rates of the table of mean PSNR."""
@@ -70,11 +75,16 @@ class ImageRow:
     plain: tuple[RatePoint, ...]
     vcframe: tuple[RatePoint, ...]
     bd: BdResult
+    covered: float | None = None
+    """`covered_share` of the two curves."""
 
 
 @dataclass(frozen=True)
 class BdSummary:
-    """Distribution of the BD-rates in per cent over the pictures that have one; None where none has."""
+    """Distribution of the BD-rates in per cent over the pictures that have one; None where none has.
+
+    `covered` is the mean over the same pictures of `covered_share`, 0..1.
+    """
 
     num_images: int
     num_missing: int
@@ -82,6 +92,7 @@ class BdSummary:
     lower_quartile: float | None
     median: float | None
     upper_quartile: float | None
+    covered: float | None
 
 
 @dataclass(frozen=True)
@@ -135,9 +146,11 @@ class Evaluation:
         values = [row.bd.percent for row in self.images if row.bd.percent is not None]
         counts = len(self.images), len(self.images) - len(values)
         if not values:
-            return BdSummary(*counts, None, None, None, None)
+            return BdSummary(*counts, None, None, None, None, None)
         lower, median, upper = (float(v) for v in np.percentile(values, (25, 50, 75)))
-        return BdSummary(*counts, float(np.mean(values)), lower, median, upper)
+        shares = [row.covered for row in self.images if row.bd.percent is not None]
+        covered = mean_share(shares)
+        return BdSummary(*counts, float(np.mean(values)), lower, median, upper, covered)
 
     @property
     def fixed_rates(self) -> tuple[FixedRate, ...]:
@@ -187,7 +200,7 @@ def evaluate(
     plain: Codec | None = None,
     on_progress: Callable[[int, int, str], None] | None = None,
     *,
-    max_bpp: float = MAX_BPP,
+    max_bpp: float = BD_MAX_BPP,
 ) -> Evaluation:
     """Measure the plain codec and vcframe (`codec` with `model`) on each picture.
 
@@ -198,7 +211,8 @@ def evaluate(
     `on_progress` is called with (pictures done, pictures in all, file name) before each picture and once at
     the end. A picture that cannot be read or coded becomes a row with the reason.
 
-    Raises `UsageError` for a bad quality, no pictures, or a model of another codec configuration.
+    Raises `UsageError` for a bad quality, no pictures, or a model of another codec, and `ImageError` if none
+    of the pictures could be measured.
     """
     if not images:
         raise UsageError("no pictures to evaluate")
@@ -212,6 +226,10 @@ def evaluate(
         rows.append(bench.row(path))
     if on_progress:
         on_progress(len(images), len(images), "")
+    if not any(row.plain for row in rows):
+        raise ImageError(
+            f"none of {len(rows)} pictures could be measured; {rows[0].name}: {rows[0].bd.reason}"
+        )
     return Evaluation(
         command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         versions=_versions(),
@@ -244,7 +262,7 @@ class _Bench:
         self, codec: Codec, plain: Codec, model: Model, qualities: Sequence[float] | None, max_bpp: float
     ) -> None:
         self.codec, self.plain, self.model, self.max_bpp = codec, plain, model, max_bpp
-        self.registry = cast("Registry", _OneCodec(type(codec)))
+        self.registry = _OneCodec(type(codec))
         self.stops_early = qualities is None
         self.plain_qualities = _grid(plain.quality_scale)
         self.vcframe_qualities = (
@@ -263,7 +281,8 @@ class _Bench:
         except (ImageError, CodecError) as error:
             return ImageRow(path.name, digest, *size, (), (), BdResult(None, str(error), None, None))
         bd = _bd(plain, vcframe, self.max_bpp)
-        return ImageRow(path.name, digest, *size, tuple(plain), tuple(vcframe), bd)
+        covered = covered_share(plain, vcframe, self.max_bpp)
+        return ImageRow(path.name, digest, *size, tuple(plain), tuple(vcframe), bd, covered)
 
     def _curves(self, image: Image) -> tuple[list[RatePoint], list[RatePoint]]:
         """Both curves; the plain codec runs in a thread beside the networks."""
@@ -353,11 +372,13 @@ def _pictures_table(evaluation: Evaluation) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("picture", "size", "BD-rate", "over dB", title="BD-rate of vcframe against plain")
+    headings = "picture", "size", "BD-rate", "over dB", "covered"
+    table = Table(*headings, title="BD-rate of vcframe against plain")
     for row in evaluation.images:
         span = f"{_number(row.bd.psnr_low)}..{_number(row.bd.psnr_high)}"
         rate = f"n/a ({row.bd.reason})" if row.bd.percent is None else f"{row.bd.percent:+.2f} %"
-        table.add_row(escape(row.name), f"{row.width}x{row.height}", escape(rate), span)
+        covered = _number(row.covered, ".0%")
+        table.add_row(escape(row.name), f"{row.width}x{row.height}", escape(rate), span, covered)
     return table
 
 
@@ -368,6 +389,7 @@ def _summary_line(summary: BdSummary) -> str:
     return (
         f"BD-rate: mean {summary.mean:+.2f} %, median {_number(summary.median, '+.2f')} %, quartiles "
         f"{_number(summary.lower_quartile, '+.2f')} .. {_number(summary.upper_quartile, '+.2f')} %, {counts}"
+        f", {_number(summary.covered, '.0%')} of the range covered"
     )
 
 
@@ -395,6 +417,26 @@ def _psnr_range(plain: Sequence[RatePoint], max_bpp: float) -> tuple[float, floa
     at_max = psnr_at_bpp(plain, max_bpp)
     best = max(point.psnr_db for point in plain)
     return plain[0].psnr_db, best if at_max is None else at_max
+
+
+def covered_share(plain: Sequence[RatePoint], vcframe: Sequence[RatePoint], max_bpp: float) -> float | None:
+    """Share, 0..1, of the plain codec's PSNR range (lowest quality to `max_bpp`) that both curves reach.
+
+    The BD-rate is a mean over this share. None where the plain codec has no such range.
+    """
+    if not (plain and vcframe) or min(point.bpp for point in plain) >= max_bpp:
+        return None
+    low, high = _psnr_range(plain, max_bpp)
+    fronts = pareto_front(plain), pareto_front(vcframe)
+    start = max(low, *(front[0].psnr_db for front in fronts))
+    end = min(high, *(front[-1].psnr_db for front in fronts))
+    return max(0.0, end - start) / (high - low) if high > low else None
+
+
+def mean_share(shares: Sequence[float | None]) -> float | None:
+    """Mean of those that are defined."""
+    defined = [share for share in shares if share is not None]
+    return float(np.mean(defined)) if defined else None
 
 
 def _quality_mean(quality: float, pairs: Sequence[tuple[ImageRow, RatePoint]]) -> QualityMean:
