@@ -39,8 +39,9 @@ class HevcOptions(Codec.Options):
     """4:2:0 halves both sides of the chroma planes by averaging 2x2 and doubles them bilinearly."""
     preset: Literal[
         "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"
-    ] = "medium"
-    tune: Literal["none", "psnr"] = "none"
+    ] = "slow"
+    """`slow` and `psnr` save about 5 % of the bytes at low rates; `medium` and `none` take 0.6 of the time."""
+    tune: Literal["none", "psnr"] = "psnr"
     """`psnr` switches x265's psycho-visual decisions off."""
 
 
