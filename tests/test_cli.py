@@ -278,7 +278,8 @@ class TestCoding:
             ("IN out.jpg --codec jpeg -q 5 --model 0badcafe", "no model file or id '0badcafe'"),
             ("IN out.jpg --codec jpeg -q 5 --plain --model x", "either --plain or --model"),
             ("IN out.webp --codec webp -q 5 --model MODEL", "was trained for jpeg"),
-            ("IN out.jpg --codec jpeg --option flat=0.5 -q 5 --model MODEL", "flat=0.0"),
+            ("IN out.vcf --codec jpeg -q 5 --model MODEL", "a jpeg file needs no container: name it out.jpg"),
+            ("IN out.vcf --codec jpeg -q 5 --plain", "a jpeg file needs no container: name it out.jpg"),
             ("IN out.jpg --codec jpeg -q 5 --model IN", "not a readable model file"),
             ("IN out.png --codec jpeg --plain -q 5", "codec jpeg writes .jpg files, not .png"),
             ("IN out --codec jpeg --plain -q 5", "writes .jpg files, not no extension"),
@@ -305,6 +306,22 @@ class TestCoding:
         assert message in refused("compress", *(names.get(word, word) for word in arguments.split()))
         assert sorted(tmp_path.iterdir()) == before
         assert Path("there.jpg").read_text() == "mine"
+
+    @pytest.mark.parametrize("name", ["photo.jpeg", "photo.JPG"])
+    def test_usual_names_of_the_format_do(self, name: str, picture: Path, tmp_path: Path) -> None:
+        ok("compress", picture, tmp_path / name, "--codec", "jpeg", "-q", 5, "--plain")
+        assert pixels(tmp_path / name).shape == (49, 67, 3)
+
+    def test_decompress_as_json(self, picture: Path, saved: Path, tmp_path: Path) -> None:
+        out, back, model = tmp_path / "photo.jpg", tmp_path / "back.png", saved / "jpeg.safetensors"
+        ok("compress", picture, out, "--codec", "jpeg", "-q", 60, "--model", model)
+        assert json.loads(ok("decompress", out, back, "--model", model, "--json").stdout) == {
+            "file": str(back),
+            "codec": "jpeg",
+            "model": fresh_model("jpeg").id,
+            "size": [49, 67],
+            "coded_size": [25, 34],
+        }
 
     def test_force_overwrites(self, picture: Path, tmp_path: Path) -> None:
         out, back = tmp_path / "photo.jpg", tmp_path / "back.png"
@@ -477,8 +494,11 @@ class TestEvaluation:
         assert [point["quality"] for point in row["vcframe"]] == [40]
         assert len(row["plain"]) > 3
 
-    def test_what_it_refuses(self, folder: Path, tmp_path: Path) -> None:
+    def test_what_it_refuses(self, folder: Path, saved: Path, tmp_path: Path) -> None:
         base = ("evaluate", "--codec", "jpeg", "--images")
+        (folder / "none.png").write_bytes(b"no picture")
+        single = ("--model", saved / "jpeg.safetensors")
+        assert "none of 1 pictures could be measured" in refused(*base, folder / "none.png", *single)
         assert "no pictures in" in refused(*base, tmp_path / "none")
         assert "no model for codec jpeg" in refused(*base, folder)
         assert "does not exist" in refused(*base, folder, "--out", tmp_path / "none" / "x.json")

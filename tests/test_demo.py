@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -132,6 +133,18 @@ def test_the_verb_prints_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ):
         assert cell in result.stdout
     assert "9 steps in 0.5 min on dead leaves" in result.stdout
+
+
+def test_the_verb_prints_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vcframe.demo.fit", no_training)
+    out = tmp_path / "demo"
+    result = CliRunner().invoke(app, ["demo", "--out", str(out), "--minutes", "0.5", "--json"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert [row["num_bytes"] for row in report["files"]] == [
+        (out / name).stat().st_size for name in ("original.png", "plain.webp", "vcframe.webp")
+    ]
+    assert report["comparison"] == str(out / "comparison.png")
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])

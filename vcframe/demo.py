@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -67,6 +67,19 @@ class Demo:
     comparison: Path
     training: str
     """What the model was trained on, and for how long."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the pixels, ready for `json.dumps`."""
+        figures = ("title", "num_bytes", "bpp", "psnr_db", "ssim")
+        return {
+            "files": [
+                {"file": str(row.file)} | {name: getattr(row, name) for name in figures} for row in self.rows
+            ],
+            "model_path": str(self.model_path),
+            "restored": str(self.restored),
+            "comparison": str(self.comparison),
+            "training": self.training,
+        }
 
 
 def run_demo(registry: Registry, out: Path, minutes: float, on_progress: Callable[[Progress], None]) -> Demo:

@@ -64,7 +64,10 @@ def compress(
     if plain and model_reference is not None:
         raise UsageError("give either --plain or --model")
     codec = session.codec(codec_name, options)
-    _check_extension(target, codec)
+    own_extensions = codec.extension, *codec.aliases
+    if target.suffix.lower() not in (*own_extensions, CONTAINER_EXTENSION):
+        named = target.suffix or "no extension"
+        raise UsageError(f"{target}: codec {codec.name} writes {codec.extension} files, not {named}")
     check_new_file(target, force)
 
     from vcframe import coder
@@ -74,9 +77,11 @@ def compress(
     image = read_image(source)
     model = None if plain else _find_model(model_reference, codec, device)
     result = coder.compress(image, codec, quality=quality, target_bpp=target_bpp, model=model)
-    if is_container(result.data) and target.suffix.lower() != CONTAINER_EXTENSION:
-        better = f"{target.stem}{CONTAINER_EXTENSION}"
-        raise UsageError(f"a {codec.name} file has no place for what restores it: name it {better}")
+    in_container = is_container(result.data)
+    if in_container != (target.suffix.lower() == CONTAINER_EXTENSION):
+        better = f"{target.stem}{CONTAINER_EXTENSION if in_container else codec.extension}"
+        reason = "has no place for what restores it" if in_container else "needs no container"
+        raise UsageError(f"a {codec.name} file {reason}: name it {better}")
 
     def this_model(model_id: str, codec: Codec) -> Model:
         assert model is not None
@@ -123,6 +128,7 @@ def decompress(
         int, typer.Option(metavar="N", min=1, help="Refuse larger pictures.")
     ] = DEFAULT_MAX_PIXELS,
     force: Force = False,
+    as_json: Json = False,
 ) -> None:
     """Restore a picture; the file itself says which codec and model made it.
 
@@ -150,6 +156,18 @@ def decompress(
         note(
             f"{source} has no vcframe payload: decoded as the ordinary {restored.codec_name} file that it is"
         )
+    if as_json:
+        print_json(
+            {
+                "file": str(target),
+                "codec": restored.codec_name,
+                "model": restored.model_id,
+                "size": [height, width],
+                "coded_size": list(restored.coded_size),
+            }
+        )
+        return
+    if restored.model_id is None:
         print(f"{target}: {width}x{height} from {restored.codec_name}")
         return
     coded_height, coded_width = restored.coded_size
@@ -157,12 +175,6 @@ def decompress(
         f"{target}: {width}x{height} from {restored.codec_name} at {coded_width}x{coded_height}, "
         f"restored by model {restored.model_id}"
     )
-
-
-def _check_extension(target: Path, codec: Codec) -> None:
-    if target.suffix.lower() not in (codec.extension, CONTAINER_EXTENSION):
-        named = target.suffix or "no extension"
-        raise UsageError(f"{target}: codec {codec.name} writes {codec.extension} files, not {named}")
 
 
 def _find_model(reference: str | None, codec: Codec, device: str) -> Model:

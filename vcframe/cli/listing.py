@@ -72,6 +72,7 @@ def _codec_row(codec: Codec, plugin: str, versions: bool) -> dict[str, Any]:
     row: dict[str, Any] = {
         "codec": codec.name,
         "extension": codec.extension,
+        "aliases": list(codec.aliases),
         "quality": {
             "worst": scale.sweep[0],
             "best": scale.sweep[-1],

@@ -24,6 +24,7 @@ from vcframe.cli.common import (
     print_json,
     torch_device,
 )
+from vcframe.metrics import BD_MAX_BPP
 
 if TYPE_CHECKING:
     from vcframe.learning import Progress
@@ -141,7 +142,7 @@ def evaluate(
     ] = None,
     max_bpp: Annotated[
         float, typer.Option(metavar="BPP", help="Where the range of the BD-rate ends.")
-    ] = 0.30,
+    ] = BD_MAX_BPP,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE.json", help="Also write everything there.", show_default=False),
@@ -188,6 +189,7 @@ def demo(
     ctx: typer.Context,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where everything goes.", show_default=False)],
     minutes: Annotated[float, typer.Option(metavar="M", help="Length of the training.")] = DEMO_MINUTES,
+    as_json: Json = False,
 ) -> None:
     """See it work: train a WebP model, compress a photograph, compare with plain WebP at equal bytes."""
     session: Session = ctx.obj
@@ -201,7 +203,10 @@ def demo(
     except Interrupted as error:
         fail(ctx, str(error), status=INTERRUPTED)
         return
-    print_demo(result, console())
+    if as_json:
+        print_json(result.to_json())
+    else:
+        print_demo(result, console())
 
 
 def _show(bar: ProgressBar, progress: Progress) -> None:
