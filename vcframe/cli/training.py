@@ -20,6 +20,7 @@ from vcframe.cli.common import (
     check_new_file,
     console,
     fail,
+    note,
     parse_options,
     print_json,
     torch_device,
@@ -210,4 +211,9 @@ def demo(
 
 
 def _show(bar: ProgressBar, progress: Progress) -> None:
-    bar.update(progress.fraction, progress.phase, progress.text, progress.remaining_s)
+    from vcframe.learning.loop import SKIPPED
+
+    if progress.phase == SKIPPED:
+        note(f"skipped: {progress.text}")
+    else:
+        bar.update(progress.fraction, progress.phase, progress.text, progress.remaining_s)
