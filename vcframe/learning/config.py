@@ -55,10 +55,10 @@ class TrainConfig(BaseModel):
             raise ValueError("give either minutes or steps")
         if (self.schedule == "paper") != (self.quality is not None):
             raise ValueError("the paper schedule needs one quality; the joint schedule takes none")
-        if self.preset == "paper" and self.channels != 1:
-            raise ValueError("the paper preset codes luma: channels must be 1")
         if self.preset == "paper" and self.schedule == "joint":
             raise ValueError("the paper preset has one quality and no bits: use schedule paper")
+        if self.preset == "paper" and self.channels != 1:
+            raise ValueError("the paper preset codes luma: channels must be 1")
         if self.patch > self.crop:
             raise ValueError(f"patch {self.patch} is larger than crop {self.crop}")
         return self
