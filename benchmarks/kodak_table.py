@@ -90,7 +90,7 @@ def _row(name: str, content: dict[str, Any]) -> list[str]:
     measured = summary["num_images"] - summary["num_missing"]
     rates = {rate["bpp"]: rate for rate in content["fixed_rates"]}
     return [
-        content["codec"]["codec"],
+        _codec(content["codec"]),
         "1" if card["scale"] == 1 else f"1/{card['scale']}",
         _trained(card["training"]),
         _percent(summary["mean"]),
@@ -101,6 +101,12 @@ def _row(name: str, content: dict[str, Any]) -> list[str]:
         *(_gain(rates[bpp]) for bpp in GAIN_BPP),
         f"[{content['model_id']}](benchmarks/results/{name})",
     ]
+
+
+def _codec(config: dict[str, Any]) -> str:
+    """The codec with the options that both sides were coded with."""
+    options = ", ".join(f"{key}={value}" for key, value in config["options"].items())
+    return f"{config['codec']} ({options})" if options else str(config["codec"])
 
 
 def _trained(training: dict[str, Any]) -> str:
