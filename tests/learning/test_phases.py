@@ -102,10 +102,11 @@ def test_virtual_codec_gradients_reach_the_description_and_real_values_the_loss(
 
 
 def test_the_virtual_codec_learns_the_real_one(workshop: Workshop) -> None:
+    """The same pictures again and again: their coding error and bits must become predictable."""
     phase = JointPhase(workshop, 0, slope=lambda unit: 0.5, move_description=False)
     frozen = [p.clone() for p in workshop.networks.description.parameters()]
-    losses = [phase.step(step, 1.0).loss for step in range(60)]
-    assert np.mean(losses[-10:]) < 0.75 * np.mean(losses[:5])
+    losses = [phase.step(0, 1.0).loss for _ in range(60)]
+    assert losses[-1] < 0.7 * losses[0]
     pairs = zip(frozen, workshop.networks.description.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
 
