@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vcframe.codec import Image
-from vcframe.images import to_image
-from vcframe.learning.coded import Coded, CodedPool, CodingRoom, Describe, draw_quality, to_chw
+from vcframe.images import to_image, to_tensor
+from vcframe.learning.coded import Coded, CodedPool, CodingRoom, Describe, draw_quality
 from vcframe.learning.config import TrainConfig
 from vcframe.learning.engine import Engine, Optimiser, take_step
 from vcframe.learning.objective import (
@@ -68,7 +68,7 @@ def plain_describe(scale: int) -> Describe:
     def describe(picture: Image, unit: float) -> Image:
         if scale == 1:
             return picture
-        return to_image(downsample(to_chw(picture)[None].float() / 255, scale)[0])
+        return to_image(downsample(to_tensor([picture]), scale)[0])
 
     return describe
 
@@ -79,7 +79,7 @@ def network_describe(workshop: Workshop) -> Describe:
 
     def describe(picture: Image, unit: float) -> Image:
         with torch.inference_mode():
-            x_BCHW, unit_B = engine.to(to_chw(picture)[None].float() / 255, torch.tensor([unit]))
+            x_BCHW, unit_B = engine.to(to_tensor([picture]), torch.tensor([unit]))
             return to_image(network(x_BCHW, unit_B)[0].cpu())
 
     return describe
@@ -135,7 +135,7 @@ class JointPhase:
         pictures, qualities = self._pictures(step)
         scale_of = self.shop.room.codec.quality_scale
         units = [scale_of.unit(q) for q in qualities]
-        x, unit_B = engine.to(torch.stack([to_chw(p) for p in pictures]).float() / 255, torch.tensor(units))
+        x, unit_B = engine.to(to_tensor(pictures), torch.tensor(units))
 
         with engine.autocast(), torch.set_grad_enabled(self.move):
             description = networks.description(x, unit_B).float()
@@ -196,7 +196,7 @@ class JointPhase:
 
     def _collect(self, coding: Iterable[Future[Coded]]) -> tuple[Tensor, Tensor]:
         coded = [self.shop.room.wait(future) for future in coding]
-        decoded = torch.stack([to_chw(c.picture) for c in coded]).float() / 255
+        decoded = to_tensor([c.picture for c in coded])
         real, bits_B = self.shop.engine.to(decoded, torch.tensor([c.net_bits for c in coded]))
         return real, bits_B
 
@@ -252,7 +252,7 @@ class PaperDescriptionPhase:
         rng = np.random.default_rng([config.seed, 4, self.key, step])
         index = self.shop.first + step
         crops = [self.shop.source.crop(index, config.patch, rng) for _ in range(config.batch)]
-        pictures = torch.stack([to_chw(to_channels(crop, config.channels)) for crop in crops]).float() / 255
+        pictures = to_tensor([to_channels(crop, config.channels) for crop in crops])
         codec = self.shop.room.codec
         units = [codec.quality_scale.unit(draw_quality(codec, config, rng)) for _ in crops]
         x, unit_B = engine.to(pictures, torch.tensor(units))

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from vcframe.codec import Image
-from vcframe.images import to_image
-from vcframe.learning.coded import MIN_NET_BITS, Coded, Describe, to_chw
+from vcframe.images import to_image, to_tensor
+from vcframe.learning.coded import MIN_NET_BITS, Coded, Describe
 from vcframe.learning.phases import Workshop, network_describe, plain_describe
 from vcframe.learning.sources import to_channels
 from vcframe.metrics import RatePoint, bd_rate, psnr
@@ -90,7 +90,7 @@ def _code(workshop: Workshop, describe: Describe, picture: Image, quality: float
 
 def _restore(workshop: Workshop, decoded: Image, unit: float, picture: Image, with_networks: bool) -> Image:
     size = (picture.shape[0], picture.shape[1])
-    d_BCHW, unit_B = workshop.engine.to(to_chw(decoded)[None].float() / 255, torch.tensor([unit]))
+    d_BCHW, unit_B = workshop.engine.to(to_tensor([decoded]), torch.tensor([unit]))
     with torch.inference_mode():
         if with_networks:
             return to_image(workshop.networks.post(d_BCHW, unit_B, size)[0].cpu())
