@@ -36,14 +36,14 @@ def fresh_model(name: str, scale: int = 2, seed: int = 1) -> Model:
     """Plain bicubic resampling: the residuals of fresh networks are zero."""
     torch.manual_seed(seed)
     codec = Registry.load().codec(name)
+    training = {"minutes": 7.5, "steps": 1234, "data": "leaves", "validation_bd_rate_percent": -12.34}
     card = Card(
         codec=codec.config(),
         codec_version=codec.version(),
         preset="small",
-        scale=scale,  # type: ignore[arg-type]
         block=codec.traits.block,
         channels=3,
-        training={"minutes": 7.5, "steps": 1234, "data": "leaves", "validation_bd_rate_percent": -12.34},
+        training={scale: training},
         vcframe_version="any",
     )
-    return Model(card, build_networks("small", scale, codec.traits.block))
+    return Model(card, {scale: build_networks("small", scale, codec.traits.block)})

@@ -18,8 +18,8 @@ import pytest
 import skimage.data
 import torch
 
-from vcframe import Codec, CodecError, Image, UsageError, VcframeError
-from vcframe.coder import Compressed, Restored, compress, decompress
+from vcframe import Codec, CodecError, Image, UsageError, VcframeError, coder
+from vcframe.coder import Compressed, Restored, decompress
 from vcframe.metrics import psnr
 from vcframe.model import Card, Model
 from vcframe.networks import Preset, build_networks
@@ -46,13 +46,17 @@ def fresh_model(codec: Codec, scale: int = 2, channels: int = 3, preset: Preset 
         codec=codec.config(),
         codec_version="any",
         preset=preset,
-        scale=scale,  # type: ignore[arg-type]
         block=codec.traits.block,
         channels=channels,  # type: ignore[arg-type]
-        training={},
+        training={scale: {}},
         vcframe_version="any",
     )
-    return Model(card, build_networks(preset, scale, codec.traits.block, channels))
+    return Model(card, {scale: build_networks(preset, scale, codec.traits.block, channels)})
+
+
+def compress(image: Image, codec: Codec, *, model: Model | None = None, **request: Any) -> Compressed:
+    """At the model's one scale: the encoder's choice has tests of its own."""
+    return coder.compress(image, codec, model=model, scale=model and model.card.scales[0], **request)
 
 
 def restore(data: bytes, registry: Registry, model: Model) -> Restored:
@@ -163,13 +167,13 @@ def test_both_sides_give_the_networks_the_same_rounded_unit(
     model, units = fresh_model(codec), []
     describe, restore_with = model.describe, model.restore
 
-    def spy_describe(image: Image, unit: float) -> Image:
+    def spy_describe(image: Image, unit: float, scale: int) -> Image:
         units.append(unit)
-        return describe(image, unit)
+        return describe(image, unit, scale)
 
-    def spy_restore(decoded: Image, unit: float, size: tuple[int, int]) -> Image:
+    def spy_restore(decoded: Image, unit: float, scale: int, size: tuple[int, int]) -> Image:
         units.append(unit)
-        return restore_with(decoded, unit, size)
+        return restore_with(decoded, unit, scale, size)
 
     monkeypatch.setattr(model, "describe", spy_describe)
     monkeypatch.setattr(model, "restore", spy_restore)
@@ -258,12 +262,76 @@ def test_a_model_of_another_codec_is_refused_but_not_for_other_options(
     assert restore(data, registry, model).model_id == model.id
 
 
+def both_scales(codec: Codec) -> Model:
+    return Model.joined([fresh_model(codec, 1), fresh_model(codec, 2)])
+
+
+def adversary(kind: str) -> Image:
+    if kind == "one pixel":
+        return np.full((1, 1, 3), (3, 250, 90), np.uint8)
+    if kind == "flat":
+        return np.full((40, 56, 3), (3, 250, 90), np.uint8)
+    if kind == "noise":
+        return np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    page = skimage.data.page()[20:84, 10:106]
+    return np.ascontiguousarray(np.stack([page] * 3, 2))
+
+
+@pytest.mark.parametrize("kind", ["one pixel", "flat", "noise", "text"])
+@pytest.mark.parametrize("name", CODECS)
+def test_the_encoders_choice_is_never_worse_than_the_plain_codec(
+    name: str, kind: str, registry: Registry
+) -> None:
+    """Even with networks that spoil every picture: at the plain codec's bytes, at least its PSNR."""
+    codec, image = registry.codec(name), adversary(kind)
+    model = both_scales(codec)
+    with torch.no_grad():
+        for networks in model.networks.values():
+            networks.post.trunk.tail.bias += 3  # type: ignore[union-attr,operator]
+    plain = codec.encode(image, MIDDLE[name])
+    result = coder.compress(image, codec, quality=MIDDLE[name], model=model)
+    assert result.num_bytes <= len(plain)
+    restored = restore(result.data, registry, model).image
+    assert psnr(image, restored) >= psnr(image, codec.decode(plain))
+
+
+def test_the_encoder_chooses_half_size_where_it_restores_best(registry: Registry) -> None:
+    """A smooth picture at few bytes: half the sides leave JPEG four times the bits for each block."""
+    codec = registry.codec("jpeg")
+    model = both_scales(codec)
+    image = np.ascontiguousarray(skimage.data.astronaut()[:160, :160])
+    plain = coder.compress(image, codec, quality=4)
+    result = coder.compress(image, codec, quality=4, model=model)
+    assert result.scale == 2
+    assert result.num_bytes <= plain.num_bytes
+    restored = restore(result.data, registry, model).image
+    assert psnr(image, restored) > psnr(image, codec.decode(plain.data)) + 0.3
+    # Fresh networks at full size change nothing, and the payload costs bytes: the plain file is better.
+    fine = coder.compress(image, codec, target_bpp=2.5, model=model)
+    assert fine.scale is None
+    assert fine.data == codec.encode(image, fine.quality)
+    coarse = coder.compress(image, codec, quality=4, model=model, scale=1)
+    assert (coarse.scale, coarse.quality) == (1, 4)
+
+
+def test_a_scale_that_the_model_lacks_is_refused(registry: Registry, photo: Image) -> None:
+    codec = registry.codec("jpeg")
+    with pytest.raises(UsageError, match="no networks for scale 1, only for 2"):
+        coder.compress(photo, codec, quality=10, model=fresh_model(codec), scale=1)
+
+
+def test_what_no_scale_can_reach_is_refused_with_the_lowest_rate(registry: Registry, photo: Image) -> None:
+    codec = registry.codec("jpeg")
+    with pytest.raises(UsageError, match=r"cannot reach 0.01 bpp on this picture: the lowest is \d"):
+        coder.compress(photo, codec, target_bpp=0.01, model=both_scales(codec))
+
+
 def test_a_model_of_one_quality_is_given_no_other(registry: Registry, photo: Image) -> None:
     codec = registry.codec("jpeg")
     model = fresh_model(codec)
-    model.card = model.card.model_copy(update={"training": {"schedule": "paper", "quality": 10.0}})
+    model.card = model.card.model_copy(update={"training": {2: {"schedule": "paper", "quality": 10.0}}})
     assert compress(photo, codec, quality=10, model=model).quality == 10
-    for asked, word in (({"quality": 11}, "quality 11"), ({"target_bpp": 2.0}, "a target")):
+    for asked, word in (({"quality": 11}, "11"), ({"target_bpp": 2.0}, "every one")):
         message = f"model {model.id} knows one quality, not {word}: give quality 10"
         with pytest.raises(UsageError, match=message):
             compress(photo, codec, model=model, **asked)
@@ -311,7 +379,7 @@ def test_a_damaged_stream_never_reaches_the_codec(name: str, registry: Registry,
 def test_a_model_of_another_scale_is_refused(registry: Registry, photo: Image) -> None:
     codec = registry.codec("jpeg")
     data = compress(photo, codec, quality=20, model=fresh_model(codec)).data
-    with pytest.raises(StreamError, match="scale 1, the file has 2"):
+    with pytest.raises(StreamError, match=r"scales \[1\], the file has 2"):
         decompress(data, registry, lambda model_id, codec: fresh_model(codec, scale=1))
 
 
@@ -428,4 +496,4 @@ def test_a_sloppy_codec_is_warned_about(
 
 
 def test_the_result_names_its_length() -> None:
-    assert Compressed(b"abc", 1, 0.5, np.zeros((1, 1), np.uint8)).num_bytes == 3
+    assert Compressed(b"abc", 1, 0.5, np.zeros((1, 1), np.uint8), None).num_bytes == 3

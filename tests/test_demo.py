@@ -33,15 +33,15 @@ def no_training(
         codec=config.codec,
         codec_version=codec.version(),
         preset=config.preset,
-        scale=config.scale,
         block=codec.traits.block,
         channels=3,
-        training={},
+        training={config.scale: {}},
         vcframe_version="any",
     )
     config.out.mkdir(parents=True)
     path = config.out / "model.safetensors"
-    Model(card, build_networks(config.preset, config.scale, codec.traits.block)).save(path)
+    networks = build_networks(config.preset, config.scale, codec.traits.block)
+    Model(card, {config.scale: networks}).save(path)
     return TrainResult(path, {"steps": 9, "minutes": config.minutes, "data": "dead leaves"})
 
 

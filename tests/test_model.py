@@ -26,17 +26,16 @@ def make_model(codec_name: str = "jpeg", scale: int = 2, channels: int = 3, **op
         codec=codec.config(),
         codec_version="test",
         preset="small",
-        scale=scale,  # type: ignore[arg-type]
         block=codec.traits.block,
         channels=channels,  # type: ignore[arg-type]
-        training={},
+        training={scale: {}},
         vcframe_version="test",
     )
     networks = build_networks("small", scale, codec.traits.block, channels)
     with torch.no_grad():
         for network in (networks.description, networks.post):
             network.trunk.tail.weight.normal_(std=0.01)  # type: ignore[union-attr,operator]
-    return Model(card, networks)
+    return Model(card, {scale: networks})
 
 
 def test_a_saved_model_does_the_same_when_loaded(tmp_path: Path) -> None:
@@ -48,18 +47,39 @@ def test_a_saved_model_does_the_same_when_loaded(tmp_path: Path) -> None:
     loaded.save(tmp_path / "again.safetensors")
     assert Model.load(tmp_path / "again.safetensors").id == model.id
     picture = skimage.data.chelsea()[:61, :83].copy()
-    description = model.describe(picture, 0.3)
+    description = model.describe(picture, 0.3, 2)
     # Half precision on disk: at most one grey level away.
-    assert np.abs(description.astype(int) - loaded.describe(picture, 0.3)).max() <= 1
-    restored = model.restore(description, 0.3, (61, 83))
-    assert np.abs(restored.astype(int) - loaded.restore(description, 0.3, (61, 83))).max() <= 1
+    assert np.abs(description.astype(int) - loaded.describe(picture, 0.3, 2)).max() <= 1
+    restored = model.restore(description, 0.3, 2, (61, 83))
+    assert np.abs(restored.astype(int) - loaded.restore(description, 0.3, 2, (61, 83))).max() <= 1
+
+
+def test_joined_models_do_what_each_did(tmp_path: Path) -> None:
+    parts = {scale: make_model(scale=scale) for scale in (2, 1)}
+    Model.joined(list(parts.values())).save(tmp_path / "both.safetensors")
+    both = Model.load(tmp_path / "both.safetensors")
+    assert both.card.scales == [1, 2]
+    assert both.id not in [part.id for part in parts.values()]
+    picture = skimage.data.chelsea()[:40, :33].copy()
+    for scale, part in parts.items():
+        description = part.describe(picture, 0.3, scale)
+        assert np.abs(description.astype(int) - both.describe(picture, 0.3, scale)).max() <= 1
+
+
+def test_models_that_do_not_fit_are_not_joined() -> None:
+    with pytest.raises(UsageError, match="scale 2 is in two"):
+        Model.joined([make_model(), make_model()])
+    with pytest.raises(UsageError, match="different codec"):
+        Model.joined([make_model(scale=1), make_model("webp")])
+    with pytest.raises(UsageError, match="different channels"):
+        Model.joined([make_model(scale=1), make_model(channels=1)])
 
 
 def test_other_weights_have_another_id() -> None:
     model = make_model()
     before = model.id
     with torch.no_grad():
-        model.networks.post.trunk.tail.bias[0] += 0.5  # type: ignore[union-attr,index,operator]
+        model.networks[2].post.trunk.tail.bias[0] += 0.5  # type: ignore[union-attr,index,operator]
     assert model.id != before
 
 
@@ -69,14 +89,14 @@ def test_sizes_and_kinds_are_kept(scale: int, size: tuple[int, int]) -> None:
     model = make_model(scale=scale)
     picture = skimage.data.chelsea()[: size[0], : size[1]].copy()
     for image in (picture, luma(picture)):
-        description = model.describe(image, 0.5)
+        description = model.describe(image, 0.5, scale)
         assert description.shape == (-(-size[0] // scale), -(-size[1] // scale), *image.shape[2:])
-        assert model.restore(description, 0.5, size).shape == image.shape
+        assert model.restore(description, 0.5, scale, size).shape == image.shape
 
 
 def test_a_grey_model_refuses_colour_with_the_remedy() -> None:
     with pytest.raises(UsageError, match="grey pictures only"):
-        make_model(channels=1).describe(skimage.data.chelsea(), 0.5)
+        make_model(channels=1).describe(skimage.data.chelsea(), 0.5, 2)
 
 
 def test_a_changed_byte_in_the_weights_is_found(tmp_path: Path) -> None:
@@ -149,9 +169,9 @@ def test_a_general_model_is_chosen_before_special_ones(
         make_model("webp", method=6),
         make_model("webp"),
     )
-    single.card = single.card.model_copy(update={"training": {"quality": 10.0}})
+    single.card = single.card.model_copy(update={"training": {2: {"quality": 10.0}}})
     general.card = general.card.model_copy(
-        update={"codec": {"codec": "webp", "options": {"method": 2}}, "training": {"quality": None}}
+        update={"codec": {"codec": "webp", "options": {"method": 2}}, "training": {2: {"quality": None}}}
     )
     grey.save(tmp_path / "a.safetensors")
     assert find_model(None, codec).id == grey.id

@@ -41,6 +41,8 @@ class RatePoint:
     bpp: float
     psnr_db: float
     ssim: float
+    scale: int | None = None
+    """Original sides over coded sides where networks were used; None for the plain codec."""
 
 
 @dataclass(frozen=True)

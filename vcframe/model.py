@@ -9,23 +9,25 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from vcframe.codec import Codec, Image, UsageError, VcframeError
 from vcframe.images import as_colour, luma, to_image, to_tensor, write_bytes
-from vcframe.networks import Networks, Preset, build_networks
+from vcframe.networks import SCALES, Networks, Preset, build_networks
 from vcframe.registry import warn_once
+
+Scale = Annotated[int, Field(ge=1, le=max(SCALES))]
 
 MODELS_VARIABLE = "VCFRAME_MODELS"
 """Environment variable: a folder with further models, searched after the shipped ones."""
@@ -40,17 +42,16 @@ class Card(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     codec: dict[str, Any]
     """`Codec.config()` of the codec that the model was trained around."""
     codec_version: str
     preset: Preset
-    scale: Literal[1, 2]
     block: int
     """Block grid of the codec (`Traits.block`); it decides the layout of the description network."""
     channels: Literal[1, 3]
-    training: dict[str, Any]
-    """Schedule, data, steps, minutes, seed and the validation figures of the run."""
+    training: dict[Scale, dict[str, Any]]
+    """By scale: schedule, data, steps, minutes, seed and the validation figures of the run."""
     vcframe_version: str
 
     @property
@@ -59,10 +60,15 @@ class Card(BaseModel):
         return str(self.codec["codec"])
 
     @property
+    def scales(self) -> list[int]:
+        """The scales that the model has networks for: the codec is given 1/scale of the sides."""
+        return sorted(self.training)
+
+    @property
     def quality(self) -> float | None:
         """The one quality that a model of schedule `paper` knows; None where it knows all."""
-        quality = self.training.get("quality")
-        return None if quality is None else float(quality)
+        qualities = [training.get("quality") for training in self.training.values()]
+        return None if qualities[0] is None else float(qualities[0])
 
     @property
     def is_general(self) -> bool:
@@ -80,21 +86,41 @@ class ModelFile:
 
 
 class Model:
-    """Description and post-processing networks of one codec and scale, ready for use."""
+    """Description and post-processing networks of one codec, for one scale or several, ready for use."""
 
-    def __init__(self, card: Card, networks: Networks, device: str = "cpu") -> None:
+    def __init__(self, card: Card, networks: Mapping[int, Networks], device: str = "cpu") -> None:
+        assert sorted(networks) == card.scales
         self.card = card
-        self.networks = networks
+        self.networks = dict(networks)
+        """By scale."""
         self.device = torch.device(device)
-        for network in (networks.description, networks.post):
-            network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        for system in networks.values():
+            for network in (system.description, system.post):
+                network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+
+    @classmethod
+    def joined(cls, models: Sequence[Model]) -> Model:
+        """One model with the scales of all; raises `UsageError` where they do not fit together."""
+        first = models[0]
+        networks: dict[int, Networks] = {}
+        training: dict[int, dict[str, Any]] = {}
+        for model in models:
+            for name in ("codec", "preset", "block", "channels"):
+                ours, theirs = getattr(first.card, name), getattr(model.card, name)
+                if ours != theirs:
+                    raise UsageError(f"models of different {name} cannot be joined: {ours} and {theirs}")
+            if twice := sorted(networks.keys() & model.networks.keys()):
+                raise UsageError(f"scale {twice[0]} is in two of the models to be joined")
+            networks |= model.networks
+            training |= model.card.training
+        return cls(first.card.model_copy(update={"training": training}), networks, str(first.device))
 
     @property
     def id(self) -> str:
         """Eight lower-case hexadecimal digits that name these weights."""
         return weights_digest(_weights(self.networks))[:8]
 
-    def describe(self, image: Image, unit: float) -> Image:
+    def describe(self, image: Image, unit: float, scale: int) -> Image:
         """The picture that the codec sees, `ceil(side / scale)` on each side, same kind as `image`.
 
         A colour model handles grey pictures as three equal channels; raises `UsageError` when a grey model
@@ -103,15 +129,15 @@ class Model:
         self._check_kind(image)
         with torch.inference_mode():
             x_BCHW = self._to_tensor(image)
-            y_BCHW = self.networks.description(x_BCHW, self._unit(unit))
+            y_BCHW = self.networks[scale].description(x_BCHW, self._unit(unit))
         return _same_kind(to_image(y_BCHW[0].cpu()), image)
 
-    def restore(self, decoded: Image, unit: float, size: tuple[int, int]) -> Image:
+    def restore(self, decoded: Image, unit: float, scale: int, size: tuple[int, int]) -> Image:
         """The restored picture, `(H, W) = size`, from the decoded description; same kind as `decoded`."""
         self._check_kind(decoded)
         with torch.inference_mode():
             d_BCHW = self._to_tensor(decoded)
-            x_BCHW = self.networks.post(d_BCHW, self._unit(unit), size)
+            x_BCHW = self.networks[scale].post(d_BCHW, self._unit(unit), size)
         return _same_kind(to_image(x_BCHW[0].cpu()), decoded)
 
     def save(self, path: Path) -> None:
@@ -124,13 +150,15 @@ class Model:
     def load(cls, path: Path, device: str = "cpu") -> Model:
         """Read and verify a model file; raises `ModelError`."""
         card, weights = _read(path)
-        networks = build_networks(card.preset, card.scale, card.block, card.channels)
-        for prefix in ("description", "post"):
-            own = {k[len(prefix) + 1 :]: v.float() for k, v in weights.items() if k.startswith(prefix + ".")}
-            try:
-                getattr(networks, prefix).load_state_dict(own)
-            except RuntimeError as error:
-                raise ModelError(f"{path}: weights do not fit preset {card.preset}") from error
+        networks = {s: build_networks(card.preset, s, card.block, card.channels) for s in card.scales}
+        for scale, system in networks.items():
+            for role in ("description", "post"):
+                prefix = f"{scale}.{role}."
+                own = {k.removeprefix(prefix): v.float() for k, v in weights.items() if k.startswith(prefix)}
+                try:
+                    getattr(system, role).load_state_dict(own)
+                except RuntimeError as error:
+                    raise ModelError(f"{path}: weights do not fit preset {card.preset}") from error
         return cls(card, networks, device)
 
     def _check_kind(self, image: Image) -> None:
@@ -203,8 +231,12 @@ def weights_digest(weights: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _weights(networks: Networks) -> dict[str, Tensor]:
-    parts = {"description": networks.description, "post": networks.post}
+def _weights(networks: Mapping[int, Networks]) -> dict[str, Tensor]:
+    parts = {
+        f"{scale}.{role}": getattr(system, role)
+        for scale, system in networks.items()
+        for role in ("description", "post")
+    }
     return {
         f"{prefix}.{name}": value.detach().cpu().half().contiguous()
         for prefix, network in parts.items()

@@ -21,7 +21,8 @@ from vcframe_plugins.jpeg import JpegCodec
 
 from vcframe import Codec, Image, ImageError, UsageError
 from vcframe.bench import evaluate as module
-from vcframe.bench.evaluate import Evaluation, covered_share, evaluate, print_evaluation
+from vcframe.bench.evaluate import Evaluation, covered_share, evaluate
+from vcframe.bench.printing import print_evaluation
 from vcframe.images import luma, write_image
 from vcframe.metrics import BdResult, RatePoint
 from vcframe.model import Card, Model
@@ -38,10 +39,9 @@ class FakeModel(Model):
             codec=codec.config(),
             codec_version=codec.version(),
             preset="small",
-            scale=1,
             block=8,
             channels=channels,  # type: ignore[arg-type]
-            training={"schedule": "none"},
+            training={1: {"schedule": "none"}},
             vcframe_version="any",
         )
 
@@ -49,10 +49,10 @@ class FakeModel(Model):
     def id(self) -> str:
         return "0badcafe"
 
-    def describe(self, image: Image, unit: float) -> Image:
+    def describe(self, image: Image, unit: float, scale: int) -> Image:
         return image
 
-    def restore(self, decoded: Image, unit: float, size: tuple[int, int]) -> Image:
+    def restore(self, decoded: Image, unit: float, scale: int, size: tuple[int, int]) -> Image:
         assert decoded.shape[:2] == size
         return decoded // self.step * self.step + self.step // 2
 
@@ -69,7 +69,7 @@ def pictures(photo: Image, tmp_path_factory: pytest.TempPathFactory) -> list[Pat
 @pytest.fixture(scope="module")
 def identity(pictures: list[Path]) -> Evaluation:
     codec = JpegCodec()
-    return evaluate(codec, FakeModel(codec), pictures, max_bpp=MAX_BPP)
+    return evaluate(codec, FakeModel(codec), pictures, max_bpp=MAX_BPP, scale=1)
 
 
 def printed(evaluation: Evaluation) -> str:
@@ -165,7 +165,7 @@ def test_the_grid_holds_every_sweep_entry(pictures: list[Path]) -> None:
 def test_a_worse_system_is_measured_on_until_the_range_is_covered(pictures: list[Path]) -> None:
     codec = JpegCodec()
     coarse, hopeless = (
-        evaluate(codec, FakeModel(codec, step=step), pictures[:1], max_bpp=0.5).images[0]
+        evaluate(codec, FakeModel(codec, step=step), pictures[:1], max_bpp=0.5, scale=1).images[0]
         for step in (24, 128)
     )
     assert coarse.bd.percent is not None
@@ -174,6 +174,16 @@ def test_a_worse_system_is_measured_on_until_the_range_is_covered(pictures: list
     assert coarse.vcframe[-2].psnr_db < coarse.bd.psnr_high <= coarse.vcframe[-1].psnr_db
     assert coarse.vcframe[-2].bpp > 1.15 * 0.5
     assert hopeless.vcframe[-2].bpp <= 2 * 0.5 < hopeless.vcframe[-1].bpp
+
+
+def test_an_encoder_that_may_choose_is_never_worse_than_the_plain_codec(pictures: list[Path]) -> None:
+    codec = JpegCodec()
+    row = evaluate(codec, FakeModel(codec, step=128), pictures[:1], max_bpp=0.5).images[0]
+    assert {point.scale for point in row.vcframe} == {None, 1}
+    assert [point for point in row.vcframe if point.scale is None] == list(row.plain)
+    assert row.bd.percent == pytest.approx(0, abs=1e-9)
+    text = evaluate(codec, FakeModel(codec), pictures[:1], max_bpp=0.5, scale=1).convention
+    assert text.startswith("vcframe at scale 1; ")
 
 
 def test_a_grey_model_is_measured_on_luma(pictures: list[Path], photo: Image) -> None:
@@ -187,7 +197,7 @@ def test_a_grey_model_is_measured_on_luma(pictures: list[Path], photo: Image) ->
     reference = skimage.metrics.peak_signal_noise_ratio(np.asarray(grey), decoded, data_range=255)
     assert point.psnr_db == pytest.approx(reference, abs=1e-9)
     assert result.images[0].vcframe[5].psnr_db == point.psnr_db
-    assert result.convention.startswith("luma PSNR (full-range BT.601)")
+    assert "luma PSNR (full-range BT.601)" in result.convention
 
 
 def test_a_grey_picture_and_a_codec_without_grey(tmp_path: Path, photo: Image) -> None:
@@ -323,13 +333,13 @@ def test_fixed_rates_average_only_where_both_are_defined(identity: Evaluation) -
 
 def test_json_holds_what_it_takes_to_measure_again(identity: Evaluation, pictures: list[Path]) -> None:
     content: dict[str, Any] = json.loads(json.dumps(identity.to_json(), allow_nan=False))
-    assert (content["schema"], content["schema_version"]) == ("vcframe-evaluation", 1)
+    assert (content["schema"], content["schema_version"]) == ("vcframe-evaluation", 2)
     assert content["command"]
     assert {"vcframe", "python", "numpy", "torch", "scikit-image", "system"} <= content["versions"].keys()
     assert content["codec"] == JpegCodec().config()
     assert content["codec_version"] == JpegCodec().version()
     assert content["model_id"] == "0badcafe"
-    assert content["card"]["training"] == {"schedule": "none"}
+    assert content["card"]["training"] == {"1": {"schedule": "none"}}
     assert "whole file with payload" in content["convention"]
     assert "lowest quality to 0.6 bpp" in content["convention"]
     assert content["summary"]["num_images"] == 2
@@ -337,7 +347,7 @@ def test_json_holds_what_it_takes_to_measure_again(identity: Evaluation, picture
     for row, path in zip(content["images"], pictures, strict=True):
         assert row["name"] == path.name
         assert row["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-        assert row["plain"][0].keys() == {"quality", "num_bytes", "bpp", "psnr_db", "ssim"}
+        assert row["plain"][0].keys() == {"quality", "num_bytes", "bpp", "psnr_db", "ssim", "scale"}
 
 
 def test_undefined_ssim_is_null_in_json(tmp_path: Path, toy: ToyCodec) -> None:

@@ -133,11 +133,11 @@ def test_the_paper_schedule_trains_its_three_networks_in_turn(tmp_path: Path, pi
     assert names == ["post", "virtual", "description"] * 3 + ["finish"]
     model = Model.load(result.model_path)
     assert model.card.channels == 1
-    assert model.card.training["quality"] == 10
+    assert model.card.quality == 10
     grey = skimage.data.camera()[:33, :40]
-    description = model.describe(grey, 0.5)
+    description = model.describe(grey, 0.5, 2)
     assert description.shape == (17, 20)
-    assert model.restore(description, 0.5, (33, 40)).shape == (33, 40)
+    assert model.restore(description, 0.5, 2, (33, 40)).shape == (33, 40)
 
 
 def test_an_unfinished_run_with_other_settings_is_not_overwritten(tmp_path: Path, pictures: str) -> None:

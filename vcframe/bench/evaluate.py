@@ -22,7 +22,7 @@ import numpy as np
 
 from vcframe import __version__
 from vcframe.codec import Codec, CodecError, Image, ImageError, QualityScale, UsageError
-from vcframe.coder import compress, decompress
+from vcframe.coder import Way, check_model, decompress
 from vcframe.images import luma, read_image
 from vcframe.metrics import (
     BD_MAX_BPP,
@@ -37,13 +37,10 @@ from vcframe.metrics import (
 from vcframe.registry import CodecRecord
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
     from vcframe.model import Model
 
 SCHEMA = "vcframe-evaluation"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 FIXED_BPP = (0.05, 0.10, 0.15, 0.20, 0.30)
 """Rates of the table of mean PSNR."""
@@ -57,7 +54,7 @@ OVERSHOOT = 1.15
 """A curve ends at the first point beyond this many times the largest rate of interest."""
 
 REACH = 2.0
-"""The vcframe curve goes on to this many times that rate while it is still short of the plain PSNR."""
+"""The curve of one scale goes on to this many times that rate while it is still short of the plain PSNR."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +71,7 @@ class ImageRow:
     width: int
     plain: tuple[RatePoint, ...]
     vcframe: tuple[RatePoint, ...]
+    """Every file that the encoder may choose from; its choice at a rate is on their Pareto front."""
     bd: BdResult
     covered: float | None = None
     """`covered_share` of the two curves."""
@@ -201,13 +199,15 @@ def evaluate(
     on_progress: Callable[[int, int, str], None] | None = None,
     *,
     max_bpp: float = BD_MAX_BPP,
+    scale: int | None = None,
 ) -> Evaluation:
     """Measure the plain codec and vcframe (`codec` with `model`) on each picture.
 
     `plain` is the plain codec in its best setting where that differs from `codec`. Each curve takes a grid
-    over the unit quality from the worst up, until it passes `max_bpp`. Given `qualities` (numbers of the
-    codec's own scale), vcframe is measured at exactly these and the plain codec over its whole grid. A grey
-    model is measured on the luma of the pictures.
+    over the unit quality from the worst up, until it passes `max_bpp`. vcframe has the files at each scale of
+    the model and the plain codec's own, as `compress` has; given a `scale`, the files at that one alone.
+    Given `qualities` (numbers of the codec's own scale), vcframe is measured at exactly these, at one scale,
+    and the plain codec over its whole grid. A grey model is measured on the luma of the pictures.
     `on_progress` is called with (pictures done, pictures in all, file name) before each picture and once at
     the end. A picture that cannot be read or coded becomes a row with the reason.
 
@@ -218,7 +218,14 @@ def evaluate(
         raise UsageError("no pictures to evaluate")
     if not (math.isfinite(max_bpp) and max_bpp > 0):
         raise UsageError(f"largest rate {max_bpp:g} bpp must be above 0")
-    bench = _Bench(codec, plain or codec, model, qualities, max_bpp)
+    checked = None if qualities is None else _checked(codec.quality_scale, qualities)
+    for quality in checked or [None]:
+        check_model(model, codec, quality, scale)
+    scales = model.card.scales if scale is None else [scale]
+    if qualities is not None and len(scales) > 1:
+        raise UsageError(f"qualities belong to one scale: give one of {scales}")
+    chooses = scale is None and qualities is None
+    bench = _Bench(codec, plain or codec, model, scales, checked, max_bpp, chooses)
     rows = []
     for done, path in enumerate(images):
         if on_progress:
@@ -238,9 +245,9 @@ def evaluate(
         plain=bench.plain.config(),
         model_id=model.id,
         card=model.card.model_dump(mode="json"),
-        convention=_convention(model.card.channels, max_bpp),
+        convention=_convention(model.card.channels, max_bpp, scales, chooses),
         max_bpp=max_bpp,
-        qualities=None if qualities is None else tuple(bench.vcframe_qualities),
+        qualities=checked and tuple(checked),
         images=tuple(rows),
     )
 
@@ -255,19 +262,18 @@ class _OneCodec:
         return self.codecs[name].codec(**options)
 
 
+@dataclass(frozen=True)
 class _Bench:
     """The two systems under test and the qualities at which they are measured."""
 
-    def __init__(
-        self, codec: Codec, plain: Codec, model: Model, qualities: Sequence[float] | None, max_bpp: float
-    ) -> None:
-        self.codec, self.plain, self.model, self.max_bpp = codec, plain, model, max_bpp
-        self.registry = _OneCodec(type(codec))
-        self.stops_early = qualities is None
-        self.plain_qualities = _grid(plain.quality_scale)
-        self.vcframe_qualities = (
-            _grid(codec.quality_scale) if qualities is None else _checked(codec.quality_scale, qualities)
-        )
+    codec: Codec
+    plain: Codec
+    model: Model
+    scales: Sequence[int]
+    qualities: Sequence[float] | None
+    max_bpp: float
+    chooses: bool
+    """Whether the encoder may choose between the scales and the plain codec."""
 
     def row(self, path: Path) -> ImageRow:
         """Measure one picture; what cannot be measured is a row too."""
@@ -286,111 +292,43 @@ class _Bench:
 
     def _curves(self, image: Image) -> tuple[list[RatePoint], list[RatePoint]]:
         """Both curves; the plain codec runs in a thread beside the networks."""
+        grid = self.qualities or _grid(self.codec.quality_scale)
+        ways = [Way(image, self.codec, self.model, scale) for scale in self.scales]
         with ThreadPoolExecutor(max_workers=1) as pool:
-            plain = pool.submit(
-                self._curve, lambda q: self._plain_point(image, q), self.plain_qualities, self._is_past
-            )
-            vcframe = self._curve(
-                lambda q: self._vcframe_point(image, q),
-                self.vcframe_qualities,
-                lambda point: self._is_past(point) and self._has_reached(point, plain),
-            )
-            return plain.result(), vcframe
+            plain_way = Way(image, self.plain)
+            plain = pool.submit(self._curve, plain_way, _grid(self.plain.quality_scale), self._is_past)
+            points = []
+            for way in ways:
+                points += self._curve(way, grid, lambda point: self._is_last(point, plain))
+            if self.chooses and self.plain.config() == self.codec.config():
+                points += plain.result()
+            elif self.chooses:
+                points += self._curve(Way(image, self.codec), grid, self._is_past)
+            return plain.result(), points
 
     def _curve(
-        self,
-        measure: Callable[[float], RatePoint],
-        qualities: Sequence[float],
-        is_last: Callable[[RatePoint], bool],
+        self, way: Way, qualities: Sequence[float], is_last: Callable[[RatePoint], bool]
     ) -> list[RatePoint]:
         points: list[RatePoint] = []
         for quality in qualities:
-            points.append(measure(quality))
-            if self.stops_early and len(points) >= MIN_POINTS and is_last(points[-1]):
+            coded = way.compress(quality)
+            restored = decompress(coded.data, _OneCodec(type(way.codec)), lambda reference, codec: self.model)
+            image = luma(restored.image) if way.image.ndim < restored.image.ndim else restored.image
+            distortion = psnr(way.image, image), ssim(way.image, image)
+            points.append(RatePoint(quality, coded.num_bytes, coded.bpp, *distortion, way.scale))
+            if self.qualities is None and len(points) >= MIN_POINTS and is_last(points[-1]):
                 break
         return points
 
     def _is_past(self, point: RatePoint) -> bool:
         return point.bpp > OVERSHOOT * self.max_bpp
 
-    def _has_reached(self, point: RatePoint, plain: Future[list[RatePoint]]) -> bool:
-        """Whether the curve covers the BD range: one that ended short of it would hide where it is worse."""
+    def _is_last(self, point: RatePoint, plain: Future[list[RatePoint]]) -> bool:
+        """Whether a scale's curve may end: alone, one short of the BD range would hide where it is worse."""
+        if not self._is_past(point):
+            return False
         high = _psnr_range(plain.result(), self.max_bpp)[1]
-        return point.psnr_db >= high or point.bpp > REACH * self.max_bpp
-
-    def _plain_point(self, image: Image, quality: float) -> RatePoint:
-        coded = compress(image, self.plain, quality=quality)
-        decoded = self.plain.decode(coded.data)
-        return _point(image, luma(decoded) if image.ndim == 2 else decoded, quality, coded.num_bytes)
-
-    def _vcframe_point(self, image: Image, quality: float) -> RatePoint:
-        coded = compress(image, self.codec, quality=quality, model=self.model)
-        restored = decompress(coded.data, self.registry, lambda reference, codec: self.model)
-        return _point(image, restored.image, quality, coded.num_bytes)
-
-
-def print_evaluation(evaluation: Evaluation, console: Console) -> None:
-    """Print the mean PSNR (at fixed rates, or at the qualities asked for) and the BD-rate of each picture."""
-    from rich.markup import escape
-
-    options = ", ".join(f"{k}={v}" for k, v in evaluation.codec["options"].items())
-    console.print(
-        escape(
-            f"{evaluation.codec['codec']} ({options or 'no options'}; {evaluation.codec_version}), "
-            f"model {evaluation.model_id}"
-        )
-    )
-    console.print(_means_table(evaluation) if evaluation.qualities else _rates_table(evaluation))
-    console.print(_pictures_table(evaluation))
-    console.print(_summary_line(evaluation.summary))
-    console.print(escape(evaluation.convention), style="dim")
-
-
-def _rates_table(evaluation: Evaluation) -> Table:
-    from rich.table import Table
-
-    table = Table("bpp", "plain dB", "vcframe dB", "gain dB", "pictures", title="Mean PSNR at equal bytes")
-    for rate in evaluation.fixed_rates:
-        gain = _difference(rate.vcframe_psnr_db, rate.plain_psnr_db)
-        cells = _number(rate.plain_psnr_db), _number(rate.vcframe_psnr_db), _number(gain, "+.2f")
-        table.add_row(f"{rate.bpp:.2f}", *cells, str(rate.num_images))
-    return table
-
-
-def _means_table(evaluation: Evaluation) -> Table:
-    from rich.table import Table
-
-    title = "Means of vcframe, and its gain over plain at equal bytes"
-    table = Table("quality", "bpp", "dB", "SSIM", "pictures", "gain dB", "of", title=title)
-    for mean in evaluation.quality_means:
-        cells = f"{mean.bpp:.4f}", f"{mean.psnr_db:.2f}", _number(mean.ssim, ".4f"), str(mean.num_images)
-        table.add_row(f"{mean.quality:g}", *cells, _number(mean.gain_db, "+.2f"), str(mean.num_matched))
-    return table
-
-
-def _pictures_table(evaluation: Evaluation) -> Table:
-    from rich.markup import escape
-    from rich.table import Table
-
-    headings = "picture", "size", "BD-rate", "over dB", "covered"
-    table = Table(*headings, title="BD-rate of vcframe against plain")
-    for row in evaluation.images:
-        span = f"{_number(row.bd.psnr_low)}..{_number(row.bd.psnr_high)}"
-        rate = f"n/a ({row.bd.reason})" if row.bd.percent is None else f"{row.bd.percent:+.2f} %"
-        covered = _number(row.covered, ".0%")
-        table.add_row(escape(row.name), f"{row.width}x{row.height}", escape(rate), span, covered)
-    return table
-
-
-def _summary_line(summary: BdSummary) -> str:
-    counts = f"{summary.num_images - summary.num_missing} of {summary.num_images} pictures"
-    if summary.mean is None:
-        return f"BD-rate: n/a on all {summary.num_images} pictures"
-    return (
-        f"BD-rate: mean {summary.mean:+.2f} %, median {_number(summary.median, '+.2f')} %, quartiles "
-        f"{_number(summary.lower_quartile, '+.2f')} .. {_number(summary.upper_quartile, '+.2f')} %, {counts}"
-        f", {_number(summary.covered, '.0%')} of the range covered"
-    )
+        return self.chooses or point.psnr_db >= high or point.bpp > REACH * self.max_bpp
 
 
 def _grid(scale: QualityScale) -> list[float]:
@@ -405,11 +343,6 @@ def _checked(scale: QualityScale, given: Sequence[float]) -> list[float]:
     if not given:
         raise UsageError("no qualities to evaluate")
     return sorted({scale.check(quality) for quality in given}, key=scale.unit)
-
-
-def _point(original: Image, restored: Image, quality: float, num_bytes: int) -> RatePoint:
-    bpp = 8 * num_bytes / (original.shape[0] * original.shape[1])
-    return RatePoint(quality, num_bytes, bpp, psnr(original, restored), ssim(original, restored))
 
 
 def _psnr_range(plain: Sequence[RatePoint], max_bpp: float) -> tuple[float, float]:
@@ -465,12 +398,16 @@ def _bd(plain: Sequence[RatePoint], vcframe: Sequence[RatePoint], max_bpp: float
     return bd_rate(plain, vcframe, _psnr_range(plain, max_bpp))
 
 
-def _convention(channels: int, max_bpp: float) -> str:
+def _convention(channels: int, max_bpp: float, scales: Sequence[int], chooses: bool) -> str:
+    names = " and ".join("1" if scale == 1 else f"1/{scale}" for scale in scales)
+    files = f"vcframe at scale {names}"
+    if chooses:
+        files += ", or the plain codec's own file, whichever restores best within the bytes"
     samples = "luma PSNR (full-range BT.601)" if channels == 1 else "RGB PSNR over all samples"
     return (
-        f"{samples} of 8-bit pictures; rate: whole file with payload, bits per pixel of the original; "
-        "BD-rate per picture, PCHIP of log rate over PSNR, Pareto fronts, over the PSNR range of the plain "
-        f"codec from its lowest quality to {max_bpp:g} bpp; then mean and quartiles over pictures"
+        f"{files}; {samples} of 8-bit pictures; rate: whole file with payload, bits per pixel of the "
+        "original; BD-rate per picture, PCHIP of log rate over PSNR, Pareto fronts, over the PSNR range of "
+        f"the plain codec from its lowest quality to {max_bpp:g} bpp; then mean and quartiles over pictures"
     )
 
 
@@ -489,11 +426,3 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _difference(a: float | None, b: float | None) -> float | None:
-    return None if a is None or b is None else a - b
-
-
-def _number(value: float | None, spec: str = ".2f") -> str:
-    return "n/a" if value is None else format(value, spec)

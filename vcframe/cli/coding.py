@@ -16,6 +16,7 @@ from vcframe.cli.common import (
     Session,
     check_new_file,
     note,
+    parse_scale,
     print_json,
     read_bytes,
     torch_device,
@@ -48,6 +49,14 @@ def compress(
             show_default=False,
         ),
     ] = None,
+    scale: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|1|2",
+            help="Code at full or half size; auto takes what restores best within the bytes of --target-bpp, "
+            "or of the plain codec at --quality.",
+        ),
+    ] = "auto",
     model_reference: ModelReference = None,
     plain: Annotated[bool, typer.Option("--plain", help="Use the codec alone, without networks.")] = False,
     options: CodecOptions = None,
@@ -63,6 +72,7 @@ def compress(
     session: Session = ctx.obj
     if plain and model_reference is not None:
         raise UsageError("give either --plain or --model")
+    wanted = parse_scale(scale)
     codec = session.codec(codec_name, options)
     own_extensions = codec.extension, *codec.aliases
     if target.suffix.lower() not in (*own_extensions, CONTAINER_EXTENSION):
@@ -76,7 +86,9 @@ def compress(
 
     image = read_image(source)
     model = None if plain else _find_model(model_reference, codec, device)
-    result = coder.compress(image, codec, quality=quality, target_bpp=target_bpp, model=model)
+    result = coder.compress(
+        image, codec, quality=quality, target_bpp=target_bpp, model=model, scale=wanted if model else None
+    )
     in_container = is_container(result.data)
     if in_container != (target.suffix.lower() == CONTAINER_EXTENSION):
         better = f"{target.stem}{CONTAINER_EXTENSION if in_container else codec.extension}"
@@ -97,7 +109,8 @@ def compress(
                 "file": str(target),
                 "codec": codec.config(),
                 "codec_version": codec.version(),
-                "model": model and model.id,
+                "model": model.id if model and result.scale else None,
+                "scale": result.scale,
                 "quality": result.quality,
                 "num_bytes": result.num_bytes,
                 "bpp": result.bpp,
@@ -108,7 +121,11 @@ def compress(
         )
         return
     coded_height, coded_width = result.description.shape[:2]
-    by = "plain codec" if model is None else f"model {model.id}, coded at {coded_width}x{coded_height}"
+    by = "plain codec"
+    if model is not None and result.scale is not None:
+        by = f"model {model.id}, coded at {coded_width}x{coded_height}"
+    elif model is not None:
+        by += ", which no network improves on here"
     print(
         f"{target}: {result.num_bytes:,} bytes, {result.bpp:.3f} bpp of {width}x{height}, "
         f"{codec.name} quality {result.quality:g}, {by}; restores to {psnr_db:.2f} dB"

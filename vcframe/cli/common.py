@@ -82,6 +82,13 @@ def fail(ctx: typer.Context, message: str, status: int) -> None:
     raise typer.Exit(status)
 
 
+def parse_scale(text: str) -> int | None:
+    """`--scale`; None for `auto`."""
+    if text not in ("auto", "1", "2"):
+        raise UsageError(f"--scale {text}: give auto, 1 or 2")
+    return None if text == "auto" else int(text)
+
+
 def parse_options(pairs: Iterable[str]) -> dict[str, str]:
     """`["method=6"]` as `{"method": "6"}`; the codec checks names and types."""
     options = {}

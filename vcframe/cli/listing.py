@@ -147,18 +147,20 @@ def _model_table(found: Sequence[ModelFile]) -> Table:
 
     table = Table("id", "codec", "scale", "preset", "KiB", "trained", "validation", "file", title="Models")
     for model in found:
-        card, training = model.card, model.card.training
+        card = model.card
         options = " ".join(f"{key}={value}" for key, value in card.codec["options"].items())
-        trained = f"{training.get('minutes', '?')} min, {training.get('steps', '?')} steps"
-        gain = training.get("validation_bd_rate_percent")
+        runs = card.training.values()
+        trained = ", ".join(f"{run.get('minutes', '?')} min, {run.get('steps', '?')} steps" for run in runs)
+        gains = [run.get("validation_bd_rate_percent") for run in runs]
+        data = ", ".join(dict.fromkeys(str(run.get("data", "?")) for run in runs))
         table.add_row(
             model.id,
             escape(f"{card.codec_name} {options}".strip()),
-            str(card.scale),
+            ", ".join(map(str, card.scales)),
             f"{card.preset}, {'grey' if card.channels == 1 else 'colour'}",
             f"{model.path.stat().st_size / 1024:.0f}",
-            escape(f"{trained}, {training.get('data', '?')}"),
-            "-" if gain is None else f"{gain:+.1f} %",
+            escape(f"{trained}, {data}"),
+            ", ".join("-" if gain is None else f"{gain:+.1f} %" for gain in gains),
             escape(model.path.name),
         )
     table.caption = "validation: BD-rate against plain resampling around the same codec, on held-out pictures"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,9 +23,11 @@ from vcframe.cli.common import (
     fail,
     note,
     parse_options,
+    parse_scale,
     print_json,
     torch_device,
 )
+from vcframe.codec import UsageError
 from vcframe.metrics import BD_MAX_BPP
 
 if TYPE_CHECKING:
@@ -51,7 +54,15 @@ def train(
         str, typer.Option(metavar="joint|paper", help="How the networks alternate.")
     ] = "joint",
     preset: Annotated[str, typer.Option(metavar="small|paper", help="Which networks.")] = "small",
-    scale: Annotated[int, typer.Option(metavar="1|2", help="Code at full or half size.")] = 2,
+    scale: Annotated[
+        str | None,
+        typer.Option(
+            metavar="all|1|2",
+            help="Code at full or half size; all trains both, half the time each, and compress chooses. "
+            "Default: all; 2 for schedule paper.",
+            show_default=False,
+        ),
+    ] = None,
     quality: Annotated[
         float | None,
         typer.Option(
@@ -78,13 +89,20 @@ def train(
     session: Session = ctx.obj
     codec = session.codec(codec_name, options)
 
-    from vcframe.learning import Interrupted, TrainConfig, fit
+    from vcframe.learning import Interrupted, TrainConfig, fit, fit_scales
+    from vcframe.networks import SCALES
+
+    scale = scale or ("all" if schedule == "joint" else "2")
+    if scale not in ("all", *map(str, SCALES)):
+        raise UsageError(f"--scale {scale}: give all, 1 or 2")
+    if scale == "all" and schedule == "paper":
+        raise UsageError("--scale all: schedule paper trains one scale, give 1 or 2")
 
     config = TrainConfig.checked(
         codec=codec.config(),
         schedule=schedule,
         preset=preset,
-        scale=scale,
+        scale=SCALES[0] if scale == "all" else int(scale),
         quality=quality,
         data=tuple(data or ()),
         out=out,
@@ -95,18 +113,26 @@ def train(
     )
     try:
         with ProgressBar() as bar:
-            result = fit(config, session.registry, lambda progress: _show(bar, progress))
+            show = functools.partial(_show, bar)
+            if scale == "all":
+                result = fit_scales(config, SCALES, session.registry, show)
+            else:
+                result = fit(config, session.registry, show)
     except Interrupted as error:
         fail(ctx, str(error), status=INTERRUPTED)
         return
     if as_json:
         print_json({"model_path": str(result.model_path), **result.report})
         return
-    report = result.report
-    gain = report["validation_bd_rate_percent"]
-    judged = "" if gain is None else f", BD-rate {gain:+.1f} % against plain resampling on held-out pictures"
-    length = f"{report['steps']} steps in {report['minutes']} min on {report['data']}"
-    print(f"{result.model_path}: model {report['model']}, {length}{judged}")
+    print(f"{result.model_path}: model {result.report['model']}")
+    runs = result.report.get("scales", {config.scale: result.report})
+    for name, report in runs.items():
+        gain = report["validation_bd_rate_percent"]
+        judged = (
+            "" if gain is None else f", BD-rate {gain:+.1f} % against plain resampling on held-out pictures"
+        )
+        length = f"{report['steps']} steps in {report['minutes']} min on {report['data']}"
+        print(f"scale {name}: {length}{judged}")
 
 
 def evaluate(
@@ -141,6 +167,12 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    scale: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|1|2", help="One scale of the model alone; auto measures what compress chooses from."
+        ),
+    ] = "auto",
     max_bpp: Annotated[
         float, typer.Option(metavar="BPP", help="Where the range of the BD-rate ends.")
     ] = BD_MAX_BPP,
@@ -154,6 +186,7 @@ def evaluate(
 ) -> None:
     """Measure the plain codec and a model on pictures: rate-distortion table and BD-rate per picture."""
     session: Session = ctx.obj
+    wanted = parse_scale(scale)
     codec = session.codec(codec_name, options)
     plain = session.registry.codec_from_config(
         {"codec": codec_name, "options": codec.config()["options"] | parse_options(plain_options or ())}
@@ -162,7 +195,7 @@ def evaluate(
         check_new_file(out, force)
 
     from vcframe.bench.evaluate import evaluate as measure
-    from vcframe.bench.evaluate import print_evaluation
+    from vcframe.bench.printing import print_evaluation
     from vcframe.images import find_images, write_bytes
     from vcframe.model import find_model
 
@@ -177,6 +210,7 @@ def evaluate(
             plain,
             on_progress=lambda done, total, name: bar.update(done / total, "evaluating", name),
             max_bpp=max_bpp,
+            scale=wanted,
         )
     if out is not None:
         write_bytes(out, json.dumps(evaluation.to_json(), indent=1, allow_nan=False).encode() + b"\n")

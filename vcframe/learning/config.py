@@ -34,7 +34,7 @@ class TrainConfig(BaseModel):
     device: str = "auto"
 
     channels: Literal[1, 3] = 3
-    batch: int = Field(default=16, ge=1)
+    batch: int = Field(default=8, ge=1)
     """Patches per step while the description network stands still."""
     patch: int = Field(default=96, ge=16, multiple_of=16)
     """Side of a patch of the original picture, in pixels."""
@@ -45,7 +45,7 @@ class TrainConfig(BaseModel):
     joint_crop: int = Field(default=192, ge=32, multiple_of=16)
     pool: int = Field(default=512, ge=1)
     """Coded crops held ready."""
-    learning_rate: float = Field(default=2e-3, gt=0)
+    learning_rate: float = Field(default=3e-3, gt=0)
     dssim: float = Field(default=1.0, ge=0)
     """Weight of the structural term in the `paper` schedule's description objective."""
 

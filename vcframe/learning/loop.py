@@ -46,7 +46,7 @@ CHECKPOINT_EVERY_S = 60.0
 SKIPPED = "skipped"
 """The phase of a `Progress` that reports a picture which could not be read."""
 
-JOINT_PLAN = (("post", 0.5), ("virtual", 0.07), ("joint", 0.25), ("finish", 0.18))
+JOINT_PLAN = (("post", 0.55), ("virtual", 0.05), ("joint", 0.2), ("finish", 0.2))
 """Phases of the joint schedule and their shares of the budget."""
 
 PAPER_ROUNDS = 3
@@ -169,7 +169,7 @@ class Run:
     def _run_phase(self) -> None:
         phase = self._make_phase()
         for name, saved in self.optimiser_states.items():
-            phase.optimisers[name].adam.load_state_dict(saved)
+            phase.optimisers[name].load_state_dict(saved)
         last_save = time.perf_counter()
         name = self.plan[self.state.phase][0]
         try:
@@ -269,8 +269,16 @@ class Run:
         if better or self.best is None or self.config.quality is not None:
             self.state.best_score = score
             self.best = self._weights(("description", "post"))
+        else:
+            self._back_to_the_best()
         text = "" if score is None else f"{score:+.1f} % against plain resampling"
         self.on_progress(self._progress(f"{name} validated", text))
+
+    def _back_to_the_best(self) -> None:
+        """Let the next phase begin at the best networks so far, not at the last."""
+        assert self.best is not None
+        for name, weights in self.best.items():
+            getattr(self.shop.networks, name).load_state_dict(weights)
 
     def _weights(self, names: tuple[str, ...]) -> dict[str, Any]:
         return {name: copy.deepcopy(getattr(self.shop.networks, name).state_dict()) for name in names}
@@ -282,7 +290,7 @@ class Run:
                 "config": self.config.model_dump_json(),
                 "state": dataclasses.asdict(self.state),
                 "networks": self._weights(("description", "post", "virtual")),
-                "optimisers": {name: optimiser.adam.state_dict() for name, optimiser in optimisers.items()},
+                "optimisers": {name: optimiser.state_dict() for name, optimiser in optimisers.items()},
                 "best": self.best,
             },
             buffer,
@@ -297,9 +305,7 @@ class Run:
 
     def _write_result(self) -> TrainResult:
         config, state = self.config, self.state
-        assert self.best is not None
-        for name, weights in self.best.items():
-            getattr(self.shop.networks, name).load_state_dict(weights)
+        self._back_to_the_best()
         report: dict[str, Any] = {
             "schedule": config.schedule,
             "data": self.shop.source.summary,
@@ -316,13 +322,12 @@ class Run:
             codec=config.codec,
             codec_version=self.shop.room.codec.version(),
             preset=config.preset,
-            scale=config.scale,
             block=self.shop.room.codec.traits.block,
             channels=config.channels,
-            training=report,
+            training={config.scale: report},
             vcframe_version=vcframe.__version__,
         )
-        model = Model(card, self.shop.networks, str(self.shop.engine.device))
+        model = Model(card, {config.scale: self.shop.networks}, str(self.shop.engine.device))
         model.save(config.out / MODEL)
         full = {**report, "model": model.id, "torch": torch.__version__, "history": state.history}
         write_bytes(config.out / REPORT, json.dumps(full, indent=1).encode())

@@ -24,7 +24,7 @@ from vcframe.dead_leaves import SIDE, dead_leaves
 from vcframe.images import as_colour, find_images, luma, read_image
 
 HELD_OUT_SHARE = 0.04
-MAX_HELD_OUT = 8
+MAX_HELD_OUT = 12
 MAX_PICTURES = 1200
 """Pictures kept in memory; of a larger collection a fixed selection by digest is used."""
 MAX_SIDE = 1024

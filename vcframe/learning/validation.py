@@ -14,13 +14,15 @@ from vcframe.images import to_image, to_tensor
 from vcframe.learning.coded import MIN_NET_BITS, Coded, Describe
 from vcframe.learning.phases import Workshop, network_describe, plain_describe
 from vcframe.learning.sources import to_channels
-from vcframe.metrics import RatePoint, bd_rate, psnr
+from vcframe.metrics import RatePoint, bd_rate, psnr, psnr_at_bpp
 from vcframe.networks import upsample
 
-SIDE = 384
+SIDE = 288
 """Validation looks at the middle of each picture, this many pixels a side."""
-UNITS = (0.0, 0.12, 0.25, 0.4, 0.55, 0.75)
+UNITS = (0.0, 0.08, 0.16, 0.25, 0.35, 0.5, 0.7)
 """Unit qualities at which the system is judged."""
+JUDGED_BPP = 0.5
+"""Curves are compared up to this rate of plain resampling: busy pictures would count to 2 bpp otherwise."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,17 @@ def measure(workshop: Workshop, with_networks: bool) -> Curve:
 
 
 def gain_percent(anchor: Curve, test: Curve) -> float | None:
-    """Mean BD-rate of `test` against `anchor` over the pictures; None where no picture gives a number."""
-    results = [bd_rate(a, t).percent for a, t in zip(anchor.points, test.points, strict=True)]
+    """Mean BD-rate over the pictures, for each up to `JUDGED_BPP`; None where no picture gives a number."""
+    results = [_low_rate(a, t) for a, t in zip(anchor.points, test.points, strict=True)]
     numbers = [percent for percent in results if percent is not None]
     return float(np.mean(numbers)) if numbers else None
+
+
+def _low_rate(anchor: Sequence[RatePoint], test: Sequence[RatePoint]) -> float | None:
+    high = psnr_at_bpp(anchor, JUDGED_BPP)
+    if high is None:
+        return bd_rate(anchor, test).percent
+    return bd_rate(anchor, test, (-math.inf, high)).percent
 
 
 def measured_slopes(curve: Curve) -> list[float]:
