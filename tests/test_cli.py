@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -155,7 +155,9 @@ class TestListing:
 class TestCoding:
     def test_there_and_back(self, picture: Path, saved: Path, tmp_path: Path) -> None:
         out, back, model = tmp_path / "photo.jpg", tmp_path / "back.png", saved / "jpeg.safetensors"
-        text = ok("compress", picture, out, "--codec", "jpeg", "-q", 60, "--model", model).stdout
+        text = ok(
+            "compress", picture, out, "--codec", "jpeg", "-q", 60, "--scale", 2, "--model", model
+        ).stdout
         assert pixels(out).shape == (25, 34, 3)
         assert f"{out.stat().st_size:,} bytes" in text
         assert f"model {fresh_model('jpeg').id}, coded at 34x25" in text
@@ -170,13 +172,26 @@ class TestCoding:
     ) -> None:
         monkeypatch.setenv("VCFRAME_MODELS", str(saved))
         out = tmp_path / "photo.jpg"
-        ok("compress", picture, out, "--codec", "jpeg", "--target-bpp", 2.5)
+        ok("compress", picture, out, "--codec", "jpeg", "--target-bpp", 2.5, "--scale", 2)
         assert 8 * out.stat().st_size <= 2.5 * 49 * 67
         assert fresh_model("jpeg").id in ok("decompress", out, tmp_path / "back.png").stdout
 
     def test_json(self, picture: Path, saved: Path, tmp_path: Path) -> None:
         out, model = tmp_path / "photo.jpg", saved / "jpeg.safetensors"
-        arguments = ("compress", picture, out, "--codec", "jpeg", "-q", 60, "--model", model, "--json")
+        arguments = (
+            "compress",
+            picture,
+            out,
+            "--codec",
+            "jpeg",
+            "-q",
+            60,
+            "--scale",
+            2,
+            "--model",
+            model,
+            "--json",
+        )
         report = json.loads(ok(*arguments).stdout)
         assert report["num_bytes"] == out.stat().st_size
         assert report["bpp"] == pytest.approx(8 * out.stat().st_size / (49 * 67))
@@ -205,6 +220,16 @@ class TestCoding:
         arguments = ("compress", grey, tmp_path / "grey.webp", "--codec", "webp", "-q", 80, *by, "--json")
         assert 25 < json.loads(ok(*arguments).stdout)["psnr_db"] < 60
 
+    def test_the_encoder_says_what_it_chose(self, picture: Path, saved: Path, tmp_path: Path) -> None:
+        base = ("compress", picture, tmp_path / "photo.jpg", "--codec", "jpeg", "--model")
+        arguments = (*base, saved / "jpeg.safetensors", "--force", "-q")
+        for quality, scale, word in ((1, 2, "coded at 34x25"), (90, None, "which no network improves on")):
+            report = json.loads(ok(*arguments, quality, "--json").stdout)
+            assert (report["scale"], report["model"] is None) == (scale, scale is None)
+            assert word in ok(*arguments, quality).stdout
+        assert "--scale 4: give auto, 1 or 2" in refused(*arguments, 9, "--scale", 4)
+        assert "no networks for scale 1" in refused(*arguments, 9, "--scale", 1)
+
     def test_a_codec_without_a_place_for_the_payload(self, picture: Path, tmp_path: Path) -> None:
         plugin, model = tmp_path / "twin.py", tmp_path / "twin.safetensors"
         plugin.write_text(PLUGIN.format(name="twin", unavailable=None))
@@ -212,7 +237,7 @@ class TestCoding:
         codec = {**trained.card.codec, "codec": "twin"}
         Model(trained.card.model_copy(update={"codec": codec}), trained.networks).save(model)
         head = ("--plugin", plugin, "compress", picture)
-        tail = ("--codec", "twin", "-q", 50, "--model", model)
+        tail = ("--codec", "twin", "-q", 50, "--scale", 2, "--model", model)
         assert "name it photo.vcf" in refused(*head, tmp_path / "photo.twin", *tail)
         ok(*head, tmp_path / "photo.vcf", *tail)
         back = tmp_path / "back.png"
@@ -273,7 +298,7 @@ class TestCoding:
 
     def test_decompress_as_json(self, picture: Path, saved: Path, tmp_path: Path) -> None:
         out, back, model = tmp_path / "photo.jpg", tmp_path / "back.png", saved / "jpeg.safetensors"
-        ok("compress", picture, out, "--codec", "jpeg", "-q", 60, "--model", model)
+        ok("compress", picture, out, "--codec", "jpeg", "-q", 60, "--scale", 2, "--model", model)
         assert json.loads(ok("decompress", out, back, "--model", model, "--json").stdout) == {
             "file": str(back),
             "codec": "jpeg",
@@ -292,7 +317,7 @@ class TestCoding:
 
     def test_what_decompress_refuses(self, picture: Path, saved: Path, tmp_path: Path) -> None:
         good, model = tmp_path / "photo.jpg", saved / "jpeg.safetensors"
-        ok("compress", picture, good, "--codec", "jpeg", "-q", 60, "--model", model)
+        ok("compress", picture, good, "--codec", "jpeg", "-q", 60, "--scale", 2, "--model", model)
         data = bytearray(good.read_bytes())
         data[-10] ^= 1
         (tmp_path / "damaged.jpg").write_bytes(data)
@@ -347,15 +372,20 @@ REPORT = {
 
 @pytest.fixture
 def configs(monkeypatch: pytest.MonkeyPatch) -> list[TrainConfig]:
-    """The configurations that `train` hands over, without training."""
+    """The configurations that `train` hands over, one for each scale, without training."""
     received: list[TrainConfig] = []
 
-    def fit(config: TrainConfig, registry: Registry, on_progress: Callable[[Progress], None]) -> TrainResult:
-        received.append(config)
+    def fit(
+        config: TrainConfig,
+        scales: Sequence[int],
+        registry: Registry,
+        on_progress: Callable[[Progress], None],
+    ) -> TrainResult:
+        received.extend(config.model_copy(update={"scale": scale}) for scale in scales)
         on_progress(Progress("post", 3, 12, 1.0, 3.0, 0.25, "27.31 dB"))
         return TrainResult(config.out / "model.safetensors", REPORT)
 
-    monkeypatch.setattr(vcframe.learning, "fit", fit)
+    monkeypatch.setattr(vcframe.learning, "fit_scales", fit)
     return received
 
 
@@ -376,8 +406,9 @@ class TestTraining:
             device="cpu",
             out=out,
         )
-        assert text.startswith(f"{out / 'model.safetensors'}: model 0badcafe, 12 steps in 0.1 min on leaves")
-        assert "-3.0 %" in text
+        first, second = text.splitlines()
+        assert first == f"{out / 'model.safetensors'}: model 0badcafe"
+        assert second.startswith("scale 1: 12 steps in 0.1 min on leaves, BD-rate -3.0 % against plain")
 
     def test_the_paper_schedule(self, configs: list[TrainConfig], tmp_path: Path) -> None:
         arguments = ("--schedule", "paper", "--preset", "paper", "-q", 10, "--steps", 50)
@@ -390,6 +421,7 @@ class TestTraining:
     def test_a_length_is_assumed(self, configs: list[TrainConfig], tmp_path: Path) -> None:
         ok("train", "--codec", "jpeg", "--out", tmp_path)
         assert configs[0].minutes == 10
+        assert [config.scale for config in configs] == [1, 2]
         assert configs[0].data == ()
 
     @pytest.mark.parametrize(
@@ -398,7 +430,8 @@ class TestTraining:
             ("--minutes 1 --steps 9", "either minutes or steps"),
             ("--schedule paper", "the paper schedule needs one quality"),
             ("--schedule papr", "schedule"),
-            ("--scale 3", "scale"),
+            ("--scale 3", "give all, 1 or 2"),
+            ("--scale all --schedule paper -q 10", "trains one scale"),
             ("--minutes -1", "minutes"),
         ],
     )
@@ -415,7 +448,7 @@ class TestTraining:
         def interrupt(*arguments: Any) -> NoReturn:
             raise Interrupted("stopped; a checkpoint is in runs/x")
 
-        monkeypatch.setattr(vcframe.learning, "fit", interrupt)
+        monkeypatch.setattr(vcframe.learning, "fit_scales", interrupt)
         monkeypatch.setattr("vcframe.demo.fit", interrupt)
         codec = ("--codec", "jpeg") if verb == "train" else ()
         result = run(verb, *codec, "--out", tmp_path / "new")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -89,7 +88,7 @@ def train(
     session: Session = ctx.obj
     codec = session.codec(codec_name, options)
 
-    from vcframe.learning import Interrupted, TrainConfig, fit, fit_scales
+    from vcframe.learning import Interrupted, TrainConfig, fit_scales
     from vcframe.networks import SCALES
 
     scale = scale or ("all" if schedule == "joint" else "2")
@@ -97,12 +96,12 @@ def train(
         raise UsageError(f"--scale {scale}: give all, 1 or 2")
     if scale == "all" and schedule == "paper":
         raise UsageError("--scale all: schedule paper trains one scale, give 1 or 2")
-
+    scales = SCALES if scale == "all" else (int(scale),)
     config = TrainConfig.checked(
         codec=codec.config(),
         schedule=schedule,
         preset=preset,
-        scale=SCALES[0] if scale == "all" else int(scale),
+        scale=scales[0],
         quality=quality,
         data=tuple(data or ()),
         out=out,
@@ -113,11 +112,7 @@ def train(
     )
     try:
         with ProgressBar() as bar:
-            show = functools.partial(_show, bar)
-            if scale == "all":
-                result = fit_scales(config, SCALES, session.registry, show)
-            else:
-                result = fit(config, session.registry, show)
+            result = fit_scales(config, scales, session.registry, lambda progress: _show(bar, progress))
     except Interrupted as error:
         fail(ctx, str(error), status=INTERRUPTED)
         return

@@ -19,10 +19,13 @@ def fit_scales(
 ) -> TrainResult:
     """Train the scales one after the other, each for its equal share of the time, in a folder of its own.
 
-    `config.out` receives `model.safetensors`, which serves all of them, and `report.json`, the runs' reports
-    by scale. The same call continues an interrupted run. Raises what `fit` raises.
+    A single scale is an ordinary `fit`. Of several, `config.out` receives `model.safetensors`, which serves
+    all of them, and `report.json`, the runs' reports by scale. The same call continues an interrupted run.
+    Raises what `fit` raises.
     """
     share = len(scales)
+    if share == 1:
+        return fit(config.model_copy(update={"scale": scales[0]}), registry, on_progress)
     models: list[Model] = []
     reports: dict[str, Any] = {}
     for index, scale in enumerate(scales):

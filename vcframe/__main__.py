@@ -1,0 +1,5 @@
+"""`python -m vcframe`."""
+
+from vcframe.cli import main
+
+main()
