@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vcframe.bench.evaluate import SCHEMA, SCHEMA_VERSION, covered_share, mean_share
+from vcframe.bench.evaluate import SCHEMA, SCHEMA_VERSION
 from vcframe.codec import UsageError, VcframeError
 from vcframe.images import write_bytes
-from vcframe.metrics import RatePoint
 
 ROOT = Path(__file__).resolve().parents[1]
 START, END = "<!-- results -->", "<!-- /results -->"
@@ -63,11 +62,17 @@ def read_results(folder: Path) -> list[tuple[str, dict[str, Any]]]:
 
 
 def table(results: Sequence[tuple[str, dict[str, Any]]]) -> str:
-    """The table in Markdown, one row a result, with the convention and where each row comes from."""
+    """The table in Markdown, with the convention and where each row comes from.
+
+    A result of an encoder that chooses has a row for that, and one for each scale alone.
+    """
     gains = [f"gain at {bpp:.2f} bpp" for bpp in GAIN_BPP]
     head = ["codec", "scale", "trained", "BD-rate mean", "median", "quartiles", "pictures", "covered"]
     head += [*gains, "result"]
-    rows = [head, ["---"] * len(head), *(_row(name, content) for name, content in results)]
+    rows = [head, ["---"] * len(head)]
+    for name, content in results:
+        rows.append(_row(name, content, content, content["scales"]))
+        rows += [_row(name, content, view, [view["scale"]]) for view in content["alone"]]
     lines = ["| " + " | ".join(cells) + " |" for cells in rows]
     conventions = dict.fromkeys(content["convention"] for _, content in results)
     notes = [f"Convention: {convention}." for convention in conventions]
@@ -85,19 +90,22 @@ def replace_table(readme: str, new_table: str) -> str:
     return f"{before}{START}\n\n{new_table}\n\n{END}{after}"
 
 
-def _row(name: str, content: dict[str, Any]) -> list[str]:
-    summary, card = content["summary"], content["card"]
+def _row(name: str, content: dict[str, Any], view: dict[str, Any], scales: Sequence[int]) -> list[str]:
+    """One view of a result: the whole of it, or one scale alone."""
+    summary, card = view["summary"], content["card"]
     measured = summary["num_images"] - summary["num_missing"]
-    rates = {rate["bpp"]: rate for rate in content["fixed_rates"]}
+    rates = {rate["bpp"]: rate for rate in view["fixed_rates"]}
+    names = ["1" if scale == 1 else f"1/{scale}" for scale in scales]
+    chooses = view is content and content["chooses"]
     return [
         _codec(content["codec"]),
-        "1" if card["scale"] == 1 else f"1/{card['scale']}",
-        _trained(card["training"]),
+        f"chosen: {', '.join(names)}, plain" if chooses else names[0],
+        _trained([card["training"][str(scale)] for scale in scales]),
         _percent(summary["mean"]),
         _percent(summary["median"]),
         f"{_percent(summary['lower_quartile'])} .. {_percent(summary['upper_quartile'])}",
         f"{measured} of {summary['num_images']}",
-        _covered(content),
+        "n/a" if summary["covered"] is None else f"{summary['covered']:.0%}",
         *(_gain(rates[bpp]) for bpp in GAIN_BPP),
         f"[{content['model_id']}](benchmarks/results/{name})",
     ]
@@ -109,24 +117,11 @@ def _codec(config: dict[str, Any]) -> str:
     return f"{config['codec']} ({options})" if options else str(config["codec"])
 
 
-def _trained(training: dict[str, Any]) -> str:
-    minutes = training.get("minutes")
-    return "n/a" if minutes is None else f"{training.get('schedule', '')}, {minutes:.0f} min".lstrip(", ")
-
-
-def _covered(content: dict[str, Any]) -> str:
-    """Mean share of the BD range over the pictures that have a BD-rate, from the curves themselves."""
-    shares = [
-        covered_share(_points(row["plain"]), _points(row["vcframe"]), content["max_bpp"])
-        for row in content["images"]
-        if row["bd"]["percent"] is not None
-    ]
-    share = mean_share(shares)
-    return "n/a" if share is None else f"{share:.0%}"
-
-
-def _points(curve: Sequence[dict[str, Any]]) -> list[RatePoint]:
-    return [RatePoint(**point) for point in curve]
+def _trained(runs: Sequence[dict[str, Any]]) -> str:
+    if any("minutes" not in run for run in runs):
+        return "n/a"
+    minutes = sum(run["minutes"] for run in runs)
+    return f"{runs[0].get('schedule', '')}, {minutes:.0f} min".lstrip(", ")
 
 
 def _percent(value: float | None) -> str:

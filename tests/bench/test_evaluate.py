@@ -182,6 +182,13 @@ def test_an_encoder_that_may_choose_is_never_worse_than_the_plain_codec(pictures
     assert {point.scale for point in row.vcframe} == {None, 1}
     assert [point for point in row.vcframe if point.scale is None] == list(row.plain)
     assert row.bd.percent == pytest.approx(0, abs=1e-9)
+    spoiled = evaluate(codec, FakeModel(codec, step=24), pictures[:1], max_bpp=0.5)
+    alone = evaluate(codec, FakeModel(codec, step=24), pictures[:1], max_bpp=0.5, scale=1)
+    assert spoiled.alone(1).images == alone.images
+    (view,) = spoiled.to_json()["alone"]
+    assert view["summary"] == alone.to_json()["summary"]
+    assert view["summary"]["mean"] > 5
+    assert f"scale 1 alone: BD-rate: mean {view['summary']['mean']:+.2f} %" in printed(spoiled)
     text = evaluate(codec, FakeModel(codec), pictures[:1], max_bpp=0.5, scale=1).convention
     assert text.startswith("vcframe at scale 1; ")
 

@@ -25,14 +25,6 @@ def script() -> ModuleType:
     return module
 
 
-def curve(*decibels: float) -> list[dict[str, Any]]:
-    """A curve that passes 0.3 bpp at its third point."""
-    return [
-        {"quality": i, "num_bytes": 1, "bpp": (i + 1) / 10, "psnr_db": psnr_db, "ssim": None}
-        for i, psnr_db in enumerate(decibels)
-    ]
-
-
 def result(**changes: Any) -> dict[str, Any]:
     rates = [
         {"bpp": bpp, "num_images": 22, "plain_psnr_db": 25.0, "vcframe_psnr_db": 25.0 + 10 * bpp}
@@ -40,16 +32,15 @@ def result(**changes: Any) -> dict[str, Any]:
     ]
     return {
         "schema": "vcframe-evaluation",
-        "schema_version": 1,
+        "schema_version": 2,
+        "scales": [2],
+        "chooses": False,
+        "alone": [],
         "codec": {"codec": "webp", "options": {}},
         "model_id": "0badcafe",
-        "card": {"scale": 2, "training": {"schedule": "joint", "minutes": 24.6}},
+        "card": {"training": {"2": {"schedule": "joint", "minutes": 24.6}}},
         "convention": "RGB PSNR",
         "max_bpp": 0.3,
-        "images": [
-            {"bd": {"percent": -9.0}, "plain": curve(20, 24, 30, 33), "vcframe": curve(25, 27, 31)},
-            {"bd": {"percent": None}, "plain": [], "vcframe": []},
-        ],
         "summary": {
             "num_images": 24,
             "num_missing": 1,
@@ -57,6 +48,7 @@ def result(**changes: Any) -> dict[str, Any]:
             "lower_quartile": -15.0,
             "median": -12.0,
             "upper_quartile": 0.26,
+            "covered": 0.5,
         },
         "fixed_rates": rates,
         **changes,
@@ -71,8 +63,8 @@ def folder(tmp_path: Path) -> Path:
         json.dumps(
             result(
                 codec={"codec": "jpeg", "options": {}},
-                card={"scale": 1, "training": {}},
-                images=[],
+                card={"training": {"1": {}}},
+                scales=[1],
                 summary=dict.fromkeys(result()["summary"]) | {"num_images": 24, "num_missing": 24},
                 fixed_rates=[{"bpp": bpp, **nothing} for bpp in (0.05, 0.1, 0.15, 0.2, 0.3)],
             )
@@ -105,6 +97,25 @@ def test_the_table_is_written_between_the_markers(script: ModuleType, folder: Pa
     assert text.count("Convention: RGB PSNR.") == 1
 
 
+def test_a_choosing_encoder_has_a_row_of_its_own_before_each_scale(script: ModuleType, folder: Path) -> None:
+    one, two = ({"schedule": "joint", "minutes": minutes} for minutes in (8.1, 12.2))
+    view = {"summary": result()["summary"] | {"mean": -3.0}, "fixed_rates": result()["fixed_rates"]}
+    both = result(
+        card={"training": {"1": one, "2": two}},
+        scales=[1, 2],
+        chooses=True,
+        alone=[{"scale": 1, **view}, {"scale": 2, **view}],
+    )
+    (folder / "kodak-webp.json").write_text(json.dumps(both))
+    run(script, folder)
+    rows = [line.split(" | ") for line in (folder / "README.md").read_text().splitlines()]
+    assert [row[1:4] for row in rows if row[0] == "| webp"] == [
+        ["chosen: 1, 1/2, plain", "joint, 20 min", "-12.3 %"],
+        ["1", "joint, 8 min", "-3.0 %"],
+        ["1/2", "joint, 12 min", "-3.0 %"],
+    ]
+
+
 def test_check_tells_a_stale_table_and_changes_nothing(
     script: ModuleType, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -122,8 +133,8 @@ def test_check_tells_a_stale_table_and_changes_nothing(
     ("name", "content", "message"),
     [
         ("kodak-webp.json", "{", r"kodak-webp\.json: not JSON"),
-        ("kodak-webp.json", "[]", r"kodak-webp\.json: not a vcframe-evaluation of version 1"),
-        ("kodak-webp.json", json.dumps(result(schema_version=2)), "not a vcframe-evaluation of version 1"),
+        ("kodak-webp.json", "[]", r"kodak-webp\.json: not a vcframe-evaluation of version 2"),
+        ("kodak-webp.json", json.dumps(result(schema_version=1)), "not a vcframe-evaluation of version 2"),
         ("README.md", "no markers", "the README needs a line <!-- results -->"),
     ],
 )

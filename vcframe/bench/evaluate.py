@@ -13,7 +13,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,9 +134,25 @@ class Evaluation:
     card: dict[str, Any]
     convention: str
     max_bpp: float
+    scales: tuple[int, ...]
+    """Scales of the model that were measured."""
+    chooses: bool
+    """Whether the encoder chooses between the scales and the plain codec's own file."""
     qualities: tuple[float, ...] | None
     """The qualities of vcframe that were asked for, worst first; None if each picture's curve chose them."""
     images: tuple[ImageRow, ...]
+
+    def alone(self, scale: int) -> Evaluation:
+        """The same measurements for an encoder that has this one scale and no choice."""
+        rows = []
+        for row in self.images:
+            points = tuple(point for point in row.vcframe if point.scale == scale)
+            if points:
+                bd = _bd(row.plain, points, self.max_bpp)
+                covered = covered_share(row.plain, points, self.max_bpp)
+                row = replace(row, vcframe=points, bd=bd, covered=covered)
+            rows.append(row)
+        return replace(self, scales=(scale,), chooses=False, images=tuple(rows))
 
     @property
     def summary(self) -> BdSummary:
@@ -176,6 +192,7 @@ class Evaluation:
         """Everything, ready for `json.dumps`; undefined numbers are null."""
         measured = asdict(self)
         pictures = measured.pop("images")
+        alone = [self.alone(scale) for scale in self.scales] if self.chooses else []
         content: dict[str, Any] = _without_nan(
             {
                 "schema": SCHEMA,
@@ -183,6 +200,14 @@ class Evaluation:
                 **measured,
                 "summary": asdict(self.summary),
                 "fixed_rates": [asdict(rate) for rate in self.fixed_rates],
+                "alone": [
+                    {
+                        "scale": view.scales[0],
+                        "summary": asdict(view.summary),
+                        "fixed_rates": [asdict(rate) for rate in view.fixed_rates],
+                    }
+                    for view in alone
+                ],
                 "quality_means": [asdict(mean) for mean in self.quality_means],
                 "images": pictures,
             }
@@ -247,6 +272,8 @@ def evaluate(
         card=model.card.model_dump(mode="json"),
         convention=_convention(model.card.channels, max_bpp, scales, chooses),
         max_bpp=max_bpp,
+        scales=tuple(scales),
+        chooses=chooses,
         qualities=checked and tuple(checked),
         images=tuple(rows),
     )
@@ -324,11 +351,11 @@ class _Bench:
         return point.bpp > OVERSHOOT * self.max_bpp
 
     def _is_last(self, point: RatePoint, plain: Future[list[RatePoint]]) -> bool:
-        """Whether a scale's curve may end: alone, one short of the BD range would hide where it is worse."""
+        """Whether a scale's curve may end: one short of the BD range would hide where it is worse."""
         if not self._is_past(point):
             return False
         high = _psnr_range(plain.result(), self.max_bpp)[1]
-        return self.chooses or point.psnr_db >= high or point.bpp > REACH * self.max_bpp
+        return point.psnr_db >= high or point.bpp > REACH * self.max_bpp
 
 
 def _grid(scale: QualityScale) -> list[float]:

@@ -25,6 +25,9 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     console.print(_means_table(evaluation) if evaluation.qualities else _rates_table(evaluation))
     console.print(_pictures_table(evaluation))
     console.print(_summary_line(evaluation.summary))
+    if evaluation.chooses:
+        for scale in evaluation.scales:
+            console.print(f"scale {scale} alone: {_summary_line(evaluation.alone(scale).summary)}")
     console.print(escape(evaluation.convention), style="dim")
 
 
