@@ -73,7 +73,17 @@ def pixels(path: Path) -> np.ndarray[Any, Any]:
 class TestListing:
     def test_help_names_every_verb(self) -> None:
         text = ok("--help").stdout
-        for verb in ["codecs", "plugins", "train", "compress", "decompress", "evaluate", "models", "demo"]:
+        for verb in [
+            "codecs",
+            "plugins",
+            "train",
+            "join",
+            "compress",
+            "decompress",
+            "evaluate",
+            "models",
+            "demo",
+        ]:
             assert f"\n  {verb} " in text
 
     def test_version(self) -> None:
@@ -454,6 +464,21 @@ class TestTraining:
         result = run(verb, *codec, "--out", tmp_path / "new")
         assert result.exit_code == 130
         assert result.output == "vcframe: error: stopped; a checkpoint is in runs/x\n"
+
+
+class TestJoining:
+    def test_scales_become_one_file(self, saved: Path, tmp_path: Path) -> None:
+        one, both = tmp_path / "one.safetensors", tmp_path / "both.safetensors"
+        fresh_model("jpeg", scale=1).save(one)
+        two = saved / "jpeg.safetensors"
+        text = ok("join", both, one, two).stdout
+        model = Model.load(both)
+        assert text == f"{both}: model {model.id}, scales 1 and 2\n"
+        assert model.card.scales == [1, 2]
+        assert "exists; give --force" in refused("join", both, one, two)
+        assert "scale 2 is in two" in refused("join", both, two, two, "--force")
+        assert "not a readable model file" in refused("join", tmp_path / "new", tmp_path / "none")
+        assert not (tmp_path / "new").exists()
 
 
 class TestEvaluation:

@@ -1,4 +1,4 @@
-"""`vcframe train`, `evaluate` and `demo`: the verbs that take minutes."""
+"""`vcframe train`, `join`, `evaluate` and `demo`: the verbs about models."""
 
 from __future__ import annotations
 
@@ -213,6 +213,25 @@ def evaluate(
         print_json(evaluation.to_json())
     else:
         print_evaluation(evaluation, console())
+
+
+def join(
+    ctx: typer.Context,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The model file to write.", show_default=False)],
+    models: Annotated[
+        list[Path],
+        typer.Argument(metavar="MODEL...", help="Model files of one codec.", show_default=False),
+    ],
+    force: Force = False,
+) -> None:
+    """Put models of one codec for different scales into one file, from which compress chooses."""
+    check_new_file(out, force)
+
+    from vcframe.model import Model
+
+    model = Model.joined([Model.load(path) for path in models])
+    model.save(out)
+    print(f"{out}: model {model.id}, scales {' and '.join(map(str, model.card.scales))}")
 
 
 def demo(
