@@ -14,7 +14,7 @@ import skimage.data
 import skimage.metrics
 
 from vcframe.codec import Image, UsageError
-from vcframe.metrics import RatePoint, bd_rate, pareto_front, psnr, psnr_at_bpp, ssim
+from vcframe.metrics import RatePoint, bd_rate, best_of, pareto_front, psnr, psnr_at_bpp, ssim
 
 
 @pytest.fixture
@@ -143,6 +143,21 @@ def test_dominated_points_change_nothing() -> None:
 def test_the_front_is_strictly_monotone_in_rate_and_psnr() -> None:
     points = curve([0.1, 0.1, 0.2, 0.3, 0.4, 0.5], [25.0, 26.0, 25.5, 26.0, 28.0, 27.0])
     assert [(p.bpp, p.psnr_db) for p in pareto_front(points)] == [(0.1, 26.0), (0.4, 28.0)]
+
+
+def test_the_best_of_two_curves_is_the_better_one_where_it_is_better() -> None:
+    plain, always = line(-8, 0.2, 24, 34), line(-8.02, 0.2, 24.5, 34.5)
+    # The points of both alternate by rate, so their common Pareto front holds points of both.
+    assert {point.psnr_db for point in pareto_front([*plain, *always])} > {p.psnr_db for p in always}
+    assert best_of([plain, always]) == [plain[0], *always]
+    assert best_of([plain]) == plain
+    # Steeper, and equal at 29 dB: from there on the other is better.
+    crossing = line(-8 - 29 * 0.1, 0.3, 24, 34, 11)
+    both = best_of([plain, crossing])
+    assert all((point in crossing) == (point.psnr_db < 29) for point in both if point.psnr_db != 29)
+    percent = bd_rate(plain, both, (24, 34)).percent
+    # Log rate differs by 0.1 per dB below 29 dB and by nothing above: 0.25 on average over the lower half.
+    assert percent == pytest.approx(100 * math.expm1(-0.125), abs=0.2)
 
 
 def test_no_number_without_three_points_on_the_front() -> None:

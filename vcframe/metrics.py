@@ -104,6 +104,23 @@ def pareto_front(points: Iterable[RatePoint]) -> list[RatePoint]:
     return front
 
 
+def best_of(curves: Iterable[Sequence[RatePoint]]) -> list[RatePoint]:
+    """The points of several systems' curves that no other system's curve passes above, by growing rate.
+
+    This is what an encoder that chooses between the systems has. The Pareto front of all points together
+    would be less: a point below another curve, but between two of its points, would stay and pull it down.
+    """
+    fronts = [pareto_front(curve) for curve in curves]
+    kept = []
+    for own in fronts:
+        others = [front for front in fronts if front is not own]
+        for point in own:
+            rivals = [psnr_at_bpp(front, point.bpp) for front in others]
+            if all(rival is None or rival <= point.psnr_db for rival in rivals):
+                kept.append(point)
+    return pareto_front(kept)
+
+
 def bd_rate(
     anchor: Sequence[RatePoint], test: Sequence[RatePoint], psnr_range: tuple[float, float] | None = None
 ) -> BdResult:

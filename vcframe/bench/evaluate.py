@@ -29,6 +29,7 @@ from vcframe.metrics import (
     BdResult,
     RatePoint,
     bd_rate,
+    best_of,
     pareto_front,
     psnr,
     psnr_at_bpp,
@@ -71,10 +72,15 @@ class ImageRow:
     width: int
     plain: tuple[RatePoint, ...]
     vcframe: tuple[RatePoint, ...]
-    """Every file that the encoder may choose from; its choice at a rate is on their Pareto front."""
+    """Every file that the encoder may choose from, scale by scale; `choice` is what it takes."""
     bd: BdResult
     covered: float | None = None
     """`covered_share` of the two curves."""
+
+    @property
+    def choice(self) -> list[RatePoint]:
+        """The files that an encoder takes that knows every curve."""
+        return _choice(self.vcframe)
 
 
 @dataclass(frozen=True)
@@ -172,7 +178,7 @@ class Evaluation:
         return tuple(self._fixed_rate(bpp) for bpp in FIXED_BPP)
 
     def _fixed_rate(self, bpp: float) -> FixedRate:
-        both = [(psnr_at_bpp(row.plain, bpp), psnr_at_bpp(row.vcframe, bpp)) for row in self.images]
+        both = [(psnr_at_bpp(row.plain, bpp), psnr_at_bpp(row.choice, bpp)) for row in self.images]
         defined = [(p, v) for p, v in both if p is not None and v is not None]
         if not defined:
             return FixedRate(bpp, 0, None, None)
@@ -313,8 +319,9 @@ class _Bench:
             plain, vcframe = self._curves(image)
         except (ImageError, CodecError) as error:
             return ImageRow(path.name, digest, *size, (), (), BdResult(None, str(error), None, None))
-        bd = _bd(plain, vcframe, self.max_bpp)
-        covered = covered_share(plain, vcframe, self.max_bpp)
+        choice = _choice(vcframe)
+        bd = _bd(plain, choice, self.max_bpp)
+        covered = covered_share(plain, choice, self.max_bpp)
         return ImageRow(path.name, digest, *size, tuple(plain), tuple(vcframe), bd, covered)
 
     def _curves(self, image: Image) -> tuple[list[RatePoint], list[RatePoint]]:
@@ -370,6 +377,11 @@ def _checked(scale: QualityScale, given: Sequence[float]) -> list[float]:
     if not given:
         raise UsageError("no qualities to evaluate")
     return sorted({scale.check(quality) for quality in given}, key=scale.unit)
+
+
+def _choice(points: Sequence[RatePoint]) -> list[RatePoint]:
+    scales = dict.fromkeys(point.scale for point in points)
+    return best_of([point for point in points if point.scale == scale] for scale in scales)
 
 
 def _psnr_range(plain: Sequence[RatePoint], max_bpp: float) -> tuple[float, float]:
@@ -433,7 +445,7 @@ def _convention(channels: int, max_bpp: float, scales: Sequence[int], chooses: b
     samples = "luma PSNR (full-range BT.601)" if channels == 1 else "RGB PSNR over all samples"
     return (
         f"{files}; {samples} of 8-bit pictures; rate: whole file with payload, bits per pixel of the "
-        "original; BD-rate per picture, PCHIP of log rate over PSNR, Pareto fronts, over the PSNR range of "
+        "original; BD-rate per picture, PCHIP of log rate over PSNR, upper envelopes, over the PSNR range of "
         f"the plain codec from its lowest quality to {max_bpp:g} bpp; then mean and quartiles over pictures"
     )
 
