@@ -110,3 +110,22 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
     yield installer
     for module in installer.modules:
         sys.modules.pop(module, None)
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one model for JPEG."""
+    from command_line import fresh_model
+
+    folder = tmp_path_factory.mktemp("models")
+    fresh_model("jpeg").save(folder / "jpeg.safetensors")
+    return folder
+
+
+@pytest.fixture
+def no_shipped_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is installed must not depend on what the package ships."""
+    empty = tmp_path / "nothing_shipped"
+    empty.mkdir()
+    monkeypatch.setattr("vcframe.model.resources.files", lambda package: empty)
+    monkeypatch.delenv("VCFRAME_MODELS", raising=False)

@@ -39,7 +39,13 @@ def compress(
     codec_name: CodecName,
     quality: Annotated[
         float | None,
-        typer.Option("--quality", "-q", metavar="Q", help="On the codec's own scale.", show_default=False),
+        typer.Option(
+            "--quality",
+            "-q",
+            metavar="Q",
+            help="On the codec's own scale; without --scale it stands for the bytes of the plain codec.",
+            show_default=False,
+        ),
     ] = None,
     target_bpp: Annotated[
         float | None,
