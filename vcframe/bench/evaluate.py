@@ -250,7 +250,8 @@ def evaluate(
     if not (math.isfinite(max_bpp) and max_bpp > 0):
         raise UsageError(f"largest rate {max_bpp:g} bpp must be above 0")
     checked = None if qualities is None else _checked(codec.quality_scale, qualities)
-    for quality in checked or [None]:
+    asked: Sequence[float | None] = checked or [None]
+    for quality in asked:
         check_model(model, codec, quality, scale)
     scales = model.card.scales if scale is None else [scale]
     if qualities is not None and len(scales) > 1:
@@ -280,7 +281,7 @@ def evaluate(
         max_bpp=max_bpp,
         scales=tuple(scales),
         chooses=chooses,
-        qualities=checked and tuple(checked),
+        qualities=tuple(checked) if checked else None,
         images=tuple(rows),
     )
 
