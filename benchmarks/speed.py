@@ -11,6 +11,7 @@ in the same rounds. Codecs are not part of it.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import platform
 import statistics
@@ -25,7 +26,9 @@ from torch import nn
 from vcframe.images import write_bytes
 from vcframe.networks import PRESETS, SCALES, Preset, build_networks, count_macs, downsample
 
-SIZES = ((512, 768), (1536, 2048))
+Size = tuple[int, int]
+
+SIZES: tuple[Size, ...] = ((512, 768), (1536, 2048))
 LARGEST_OF_THE_HEAVY = 512 * 768
 """Pixels: networks beyond `HEAVY_MACS` are measured on the small size only."""
 HEAVY_MACS = 100e3
@@ -91,8 +94,8 @@ def cases() -> list[Case]:
             for scale in SCALES:
                 found += _ours(preset, scale, size)
         found += [
-            _case("DnCNN (17 layers, colour)", dncnn(), (torch.rand(1, 3, *size),), size),
-            _case("AR-CNN (luma)", arcnn(), (torch.rand(1, 1, *size),), size),
+            _case("DnCNN (17 layers, colour)", dncnn(), lambda size: (torch.rand(1, 3, *size),), size),
+            _case("AR-CNN (luma)", arcnn(), lambda size: (torch.rand(1, 1, *size),), size),
         ]
     return [
         case
@@ -166,30 +169,39 @@ def table(timings: Sequence[Timing]) -> str:
 
 
 def _peak() -> Case:
-    size = (256, 384)
-    return _case("dense 3x3, 64 channels", nn.Conv2d(64, 64, 3, padding=1), (torch.rand(1, 64, *size),), size)
+    network = nn.Conv2d(64, 64, 3, padding=1)
+    return _case("dense 3x3, 64 channels", network, lambda size: (torch.rand(1, 64, *size),), (256, 384))
 
 
-def _ours(preset: Preset, scale: int, size: tuple[int, int]) -> list[Case]:
+def _ours(preset: Preset, scale: int, size: Size) -> list[Case]:
     networks = build_networks(preset, scale, block=8)
-    picture = torch.rand(1, networks.channels, *size)
     unit = torch.tensor([0.3])
+
+    def picture(size: Size) -> tuple[object, ...]:
+        return torch.rand(1, networks.channels, *size), unit
+
+    def decoded(size: Size) -> tuple[object, ...]:
+        return downsample(torch.rand(1, networks.channels, *size), scale), unit, size
+
     label = f"{preset}, scale {'1' if scale == 1 else f'1/{scale}'}"
     return [
-        _case(f"{label}: describe", networks.description, (picture, unit), size),
-        _case(f"{label}: restore", networks.post, (downsample(picture, scale), unit, size), size),
+        _case(f"{label}: describe", networks.description, picture, size),
+        _case(f"{label}: restore", networks.post, decoded, size),
     ]
 
 
-def _case(name: str, network: nn.Module, inputs: tuple[object, ...], size: tuple[int, int]) -> Case:
+def _case(name: str, network: nn.Module, inputs: Callable[[Size], tuple[object, ...]], size: Size) -> Case:
     network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    placed = [
-        value.contiguous(memory_format=torch.channels_last)
-        if isinstance(value, torch.Tensor) and value.ndim == 4
-        else value
-        for value in inputs
-    ]
-    return Case(name, *size, count_macs(network, *placed), lambda: network(*placed))
+    small = (64, 64)  # counting runs the network once
+    macs = count_macs(network, *inputs(small)) * size[0] * size[1] / (small[0] * small[1])
+    placed = functools.cache(lambda: [_channels_last(value) for value in inputs(size)])
+    return Case(name, *size, macs, lambda: network(*placed()))
+
+
+def _channels_last(value: object) -> object:
+    if isinstance(value, torch.Tensor) and value.ndim == 4:
+        return value.contiguous(memory_format=torch.channels_last)
+    return value
 
 
 if __name__ == "__main__":
