@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "kodak_table.py"
+from benchmark_scripts import load_script
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    if not SCRIPT.exists():
-        pytest.skip("benchmarks/ is part of a checkout only")
-    spec = importlib.util.spec_from_file_location("kodak_table", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("kodak_table")
 
 
 def result(**changes: Any) -> dict[str, Any]:

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 import time
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
-
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "speed.py"
+from benchmark_scripts import load_script
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    if not SCRIPT.exists():
-        pytest.skip("benchmarks/ is part of a checkout only")
-    spec = importlib.util.spec_from_file_location("speed", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["speed"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return load_script("speed")
 
 
 def test_the_networks_of_the_literature_are_theirs(script: ModuleType) -> None:
