@@ -50,7 +50,11 @@ def train(
         ),
     ] = None,
     schedule: Annotated[
-        str, typer.Option(metavar="joint|paper", help="How the networks alternate.")
+        str,
+        typer.Option(
+            metavar="joint|post|paper",
+            help="How the networks alternate; post trains the post-processing network alone.",
+        ),
     ] = "joint",
     preset: Annotated[str, typer.Option(metavar="small|paper", help="Which networks.")] = "small",
     scale: Annotated[
@@ -66,6 +70,12 @@ def train(
         float | None,
         typer.Option(
             "--quality", "-q", metavar="Q", help="The one quality of schedule paper.", show_default=False
+        ),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--start-from", metavar="FILE|ID", help="Begin with the networks of a model.", show_default=False
         ),
     ] = None,
     minutes: Annotated[
@@ -91,7 +101,7 @@ def train(
     from vcframe.learning import Interrupted, TrainConfig, fit_scales
     from vcframe.networks import SCALES
 
-    scale = scale or ("all" if schedule == "joint" else "2")
+    scale = scale or ("2" if schedule == "paper" else "all")
     if scale not in ("all", *map(str, SCALES)):
         raise UsageError(f"--scale {scale}: give all, 1 or 2")
     if scale == "all" and schedule == "paper":
@@ -104,6 +114,7 @@ def train(
         scale=scales[0],
         quality=quality,
         data=tuple(data or ()),
+        start=start,
         out=out,
         minutes=DEFAULT_MINUTES if minutes is None and steps is None else minutes,
         steps=steps,

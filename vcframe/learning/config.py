@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from vcframe.codec import UsageError
 from vcframe.networks import Preset
 
-Schedule = Literal["joint", "paper"]
+Schedule = Literal["joint", "post", "paper"]
+"""`post`: the post-processing network alone, behind plain resampling."""
 
 
 class TrainConfig(BaseModel):
@@ -27,6 +28,8 @@ class TrainConfig(BaseModel):
     """The one quality of the `paper` schedule, the codec's own number; `joint` covers the whole sweep."""
     data: tuple[str, ...] = ()
     """Folders, files and globs; empty for the embedded dead-leaves pictures."""
+    start: str | None = None
+    """File or id of a model whose networks training begins with, instead of fresh ones."""
     out: Path
     minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     steps: int | None = Field(default=None, ge=5)
@@ -55,7 +58,7 @@ class TrainConfig(BaseModel):
             raise ValueError("give either minutes or steps")
         if (self.schedule == "paper") != (self.quality is not None):
             raise ValueError("the paper schedule needs one quality; the joint schedule takes none")
-        if self.preset == "paper" and self.schedule == "joint":
+        if self.preset == "paper" and self.schedule != "paper":
             raise ValueError("the paper preset has one quality and no bits: use schedule paper")
         if self.preset == "paper" and self.channels != 1:
             raise ValueError("the paper preset codes luma: channels must be 1")

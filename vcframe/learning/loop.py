@@ -35,7 +35,7 @@ from vcframe.learning.phases import (
 )
 from vcframe.learning.sources import DeadLeavesSource, PictureSource, open_files
 from vcframe.learning.validation import Curve, gain_percent, interpolate, measure, measured_slopes
-from vcframe.model import Card, Model
+from vcframe.model import Card, Model, find_model
 from vcframe.networks import Networks, build_networks
 from vcframe.registry import Registry
 
@@ -55,6 +55,8 @@ JOINT_PLAN = {
 At full size the codec is given what it was made for, and a description network adds little (measured on HEVC:
 nothing); at half size it decides what of the picture is kept.
 """
+
+POST_PLAN = (("post", 1.0),)
 
 PAPER_ROUNDS = 3
 PAPER_ROUND = (("post", 0.14), ("virtual", 0.1), ("description", 0.05))
@@ -202,13 +204,14 @@ class Run:
         """The current phase; deterministic in the weights at its start, so that it can be made again."""
         index, name = self.state.phase, self.plan[self.state.phase][0]
         moved = any(name in ("joint", "description") for name, _ in self.plan[:index])
+        moved |= self.config.start is not None and self.config.schedule != "post"
         shop = dataclasses.replace(self.shop, first=self.state.total_steps - self.state.step)
         describe = network_describe(shop) if moved else plain_describe(self.config.scale)
         if name in ("post", "finish"):
-            # The last phase starts from trained weights: half the rate.
-            factor = 0.5 if name == "finish" else 1.0
+            # From trained weights: half the rate.
+            factor = 0.5 if name == "finish" or self.config.start is not None else 1.0
             return PostPhase(shop, describe, index, factor * self.config.learning_rate)
-        if self.config.schedule == "joint":
+        if self.config.schedule != "paper":
 
             def slope(unit: float) -> float:
                 return interpolate(self.state.slope_units, self.state.slopes, unit)
@@ -325,6 +328,8 @@ class Run:
         }
         if config.quality is not None:
             report["quality"] = config.quality
+        if config.start is not None:
+            report["start"] = config.start
         card = Card(
             codec=config.codec,
             codec_version=self.shop.room.codec.version(),
@@ -343,6 +348,8 @@ class Run:
 
 def _networks(config: TrainConfig, codec: Codec, registry: Registry) -> Networks:
     networks = build_networks(config.preset, config.scale, codec.traits.block, config.channels)
+    if config.start is not None:
+        _take_over(find_model(config.start, codec), networks, config, codec)
     if config.schedule == "joint" and (offered := registry.virtual_codec(codec)) is not None:
         return dataclasses.replace(networks, virtual=offered)
     if config.schedule == "paper":
@@ -350,6 +357,22 @@ def _networks(config: TrainConfig, codec: Codec, registry: Registry) -> Networks
         twin = build_networks(config.preset, config.scale, codec.traits.block, config.channels).post
         return dataclasses.replace(networks, virtual=twin)
     return networks
+
+
+def _take_over(model: Model, networks: Networks, config: TrainConfig, codec: Codec) -> None:
+    """Begin with a model's weights: those of the networks that the schedule moves."""
+    ours = {"preset": config.preset, "channels": config.channels}
+    roles = ["post"]
+    if config.schedule != "post":
+        ours["block"] = codec.traits.block
+        roles.append("description")
+    for name, value in ours.items():
+        if (theirs := getattr(model.card, name)) != value:
+            raise UsageError(f"cannot start from model {model.id}: its {name} is {theirs}, not {value}")
+    if config.scale not in model.card.scales:
+        raise UsageError(f"cannot start from model {model.id}: it has no networks for scale {config.scale}")
+    for role in roles:
+        getattr(networks, role).load_state_dict(getattr(model.networks[config.scale], role).state_dict())
 
 
 def _open_folder(config: TrainConfig) -> dict[str, Any] | None:
@@ -381,7 +404,8 @@ def _read_checkpoint(config: TrainConfig) -> dict[str, Any] | None:
 
 
 def _plan(config: TrainConfig) -> tuple[tuple[str, float], ...]:
-    return JOINT_PLAN[config.scale] if config.schedule == "joint" else PAPER_PLAN
+    plans = {"joint": JOINT_PLAN[config.scale], "post": POST_PLAN, "paper": PAPER_PLAN}
+    return plans[config.schedule]
 
 
 _stop_wanted = threading.Event()
