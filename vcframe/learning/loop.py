@@ -361,7 +361,7 @@ def _networks(config: TrainConfig, codec: Codec, registry: Registry) -> Networks
 
 def _take_over(model: Model, networks: Networks, config: TrainConfig, codec: Codec) -> None:
     """Begin with a model's weights: those of the networks that the schedule moves."""
-    ours = {"preset": config.preset, "channels": config.channels}
+    ours: dict[str, Any] = {"preset": config.preset, "channels": config.channels}
     roles = ["post"]
     if config.schedule != "post":
         ours["block"] = codec.traits.block
