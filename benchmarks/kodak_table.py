@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vcframe.bench.evaluate import SCHEMA, SCHEMA_VERSION
+from vcframe.bench.evaluation import SCHEMA, SCHEMA_VERSION
 from vcframe.codec import UsageError, VcframeError
 from vcframe.images import write_bytes
 
@@ -68,7 +68,7 @@ def table(results: Sequence[tuple[str, dict[str, Any]]]) -> str:
     """
     gains = [f"gain at {bpp:.2f} bpp" for bpp in GAIN_BPP]
     head = ["codec", "scale", "trained", "BD-rate mean", "median", "quartiles", "pictures", "covered"]
-    head += [*gains, "result"]
+    head += ["next range", *gains, "result"]
     rows = [head, ["---"] * len(head)]
     for name, content in results:
         rows.append(_row(name, content, content, content["scales"]))
@@ -77,6 +77,7 @@ def table(results: Sequence[tuple[str, dict[str, Any]]]) -> str:
     conventions = dict.fromkeys(content["convention"] for _, content in results)
     notes = [f"Convention: {convention}." for convention in conventions]
     notes.append("Covered: share of that PSNR range that both curves reach, mean over the pictures counted.")
+    notes.append("Next range: mean BD-rate from where the first range ends to the rate in brackets.")
     notes.append("Gain: mean PSNR at equal bytes, with the number of pictures on which both are defined.")
     return "\n".join([*lines, "", *notes])
 
@@ -98,7 +99,7 @@ def _row(name: str, content: dict[str, Any], view: dict[str, Any], scales: Seque
     names = ["1" if scale == 1 else f"1/{scale}" for scale in scales]
     chooses = view is content and content["chooses"]
     return [
-        _codec(content["codec"]),
+        _codec(content["codec"], content["plain"]),
         f"chosen: {', '.join(names)}, plain" if chooses else names[0],
         _trained([card["training"][str(scale)] for scale in scales]),
         _percent(summary["mean"]),
@@ -106,22 +107,42 @@ def _row(name: str, content: dict[str, Any], view: dict[str, Any], scales: Seque
         f"{_percent(summary['lower_quartile'])} .. {_percent(summary['upper_quartile'])}",
         f"{measured} of {summary['num_images']}",
         "n/a" if summary["covered"] is None else f"{summary['covered']:.0%}",
+        _next_range(content, None if view is content else view["scale"]),
         *(_gain(rates[bpp]) for bpp in GAIN_BPP),
         f"[{content['model_id']}](benchmarks/results/{name})",
     ]
 
 
-def _codec(config: dict[str, Any]) -> str:
-    """The codec with the options that both sides were coded with."""
-    options = ", ".join(f"{key}={value}" for key, value in config["options"].items())
-    return f"{config['codec']} ({options})" if options else str(config["codec"])
+def _codec(config: dict[str, Any], plain: dict[str, Any]) -> str:
+    """The codec with its options, and those of the plain codec where they differ."""
+    ours, theirs = config["options"], plain["options"]
+    other = {key: value for key, value in theirs.items() if ours[key] != value}
+    text = f"{config['codec']} ({_options(ours)})" if ours else str(config["codec"])
+    return f"{text} against {_options(other)}" if other else text
+
+
+def _options(options: dict[str, Any]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in options.items())
 
 
 def _trained(runs: Sequence[dict[str, Any]]) -> str:
     if any("minutes" not in run for run in runs):
         return "n/a"
     minutes = sum(run["minutes"] for run in runs)
-    return f"{runs[0].get('schedule', '')}, {minutes:.0f} min".lstrip(", ")
+    starts = dict.fromkeys(run["start"] for run in runs if "start" in run)
+    names = dict.fromkeys(run.get("schedule", "") for run in runs)
+    after = f" after {', '.join(starts)}" if starts else ""
+    return f"{', '.join(names)}, {minutes:.0f} min{after}".lstrip(", ")
+
+
+def _next_range(content: dict[str, Any], scale: int | None) -> str:
+    if not content["later_ranges"]:
+        return "n/a"
+    view = content["later_ranges"][0]
+    summary = view["summary"]
+    if scale is not None:
+        summary = next(alone["summary"] for alone in view["alone"] if alone["scale"] == scale)
+    return f"{_percent(summary['mean'])} ({view['span'][1]:g} bpp)"
 
 
 def _percent(value: float | None) -> str:

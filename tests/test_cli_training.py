@@ -146,7 +146,7 @@ class TestEvaluation:
         for cell in ("a.png", "b.png", "96x96", "BD-rate: mean", "2 of 2 pictures"):
             assert cell in text
         written = json.loads(out.read_text())
-        assert written["max_bpp"] == 1.5
+        assert written["ends_bpp"] == [1.5]
         assert written["plain"]["options"]["progressive"] == "never"
         assert written["codec"]["options"]["progressive"] == "auto"
         assert f"mean {written['summary']['mean']:+.2f} %" in text

@@ -20,8 +20,8 @@ from rich.console import Console
 from vcframe_plugins.jpeg import JpegCodec
 
 from vcframe import Codec, Image, ImageError, UsageError
-from vcframe.bench import evaluate as module
-from vcframe.bench.evaluate import Evaluation, covered_share, evaluate
+from vcframe.bench.evaluate import evaluate
+from vcframe.bench.evaluation import FIXED_BPP, Evaluation, covered_share
 from vcframe.bench.printing import print_evaluation
 from vcframe.images import luma, write_image
 from vcframe.metrics import BdResult, RatePoint
@@ -69,7 +69,7 @@ def pictures(photo: Image, tmp_path_factory: pytest.TempPathFactory) -> list[Pat
 @pytest.fixture(scope="module")
 def identity(pictures: list[Path]) -> Evaluation:
     codec = JpegCodec()
-    return evaluate(codec, FakeModel(codec), pictures, max_bpp=MAX_BPP, scale=1)
+    return evaluate(codec, FakeModel(codec), pictures, ends_bpp=[MAX_BPP], scale=1)
 
 
 def printed(evaluation: Evaluation) -> str:
@@ -146,7 +146,7 @@ def test_a_curve_ends_at_the_first_point_well_past_the_largest_rate(identity: Ev
 
 def test_a_curve_that_passes_the_largest_rate_at_once_still_has_four_points(pictures: list[Path]) -> None:
     codec = JpegCodec()
-    row = evaluate(codec, FakeModel(codec), pictures[:1], max_bpp=0.19).images[0]
+    row = evaluate(codec, FakeModel(codec), pictures[:1], ends_bpp=[0.19]).images[0]
     assert row.plain[0].bpp < 0.19
     assert row.plain[2].bpp > 1.15 * 0.19
     assert len(row.plain) == 4
@@ -155,7 +155,7 @@ def test_a_curve_that_passes_the_largest_rate_at_once_still_has_four_points(pict
 
 def test_the_grid_holds_every_sweep_entry(pictures: list[Path]) -> None:
     codec = JpegCodec()
-    result = evaluate(codec, FakeModel(codec), pictures[:1], max_bpp=50)
+    result = evaluate(codec, FakeModel(codec), pictures[:1], ends_bpp=[50])
     qualities = [point.quality for point in result.images[0].plain]
     assert set(codec.quality_scale.sweep) <= set(qualities)
     assert qualities == sorted(set(qualities))
@@ -165,7 +165,7 @@ def test_the_grid_holds_every_sweep_entry(pictures: list[Path]) -> None:
 def test_a_worse_system_is_measured_on_until_the_range_is_covered(pictures: list[Path]) -> None:
     codec = JpegCodec()
     coarse, hopeless = (
-        evaluate(codec, FakeModel(codec, step=step), pictures[:1], max_bpp=0.5, scale=1).images[0]
+        evaluate(codec, FakeModel(codec, step=step), pictures[:1], ends_bpp=[0.5], scale=1).images[0]
         for step in (24, 128)
     )
     assert coarse.bd.percent is not None
@@ -178,24 +178,24 @@ def test_a_worse_system_is_measured_on_until_the_range_is_covered(pictures: list
 
 def test_an_encoder_that_may_choose_is_never_worse_than_the_plain_codec(pictures: list[Path]) -> None:
     codec = JpegCodec()
-    row = evaluate(codec, FakeModel(codec, step=128), pictures[:1], max_bpp=0.5).images[0]
+    row = evaluate(codec, FakeModel(codec, step=128), pictures[:1], ends_bpp=[0.5]).images[0]
     assert {point.scale for point in row.vcframe} == {None, 1}
     assert [point for point in row.vcframe if point.scale is None] == list(row.plain)
     assert row.bd.percent == pytest.approx(0, abs=1e-9)
-    spoiled = evaluate(codec, FakeModel(codec, step=24), pictures[:1], max_bpp=0.5)
-    alone = evaluate(codec, FakeModel(codec, step=24), pictures[:1], max_bpp=0.5, scale=1)
+    spoiled = evaluate(codec, FakeModel(codec, step=24), pictures[:1], ends_bpp=[0.5])
+    alone = evaluate(codec, FakeModel(codec, step=24), pictures[:1], ends_bpp=[0.5], scale=1)
     assert spoiled.alone(1).images == alone.images
     (view,) = spoiled.to_json()["alone"]
     assert view["summary"] == alone.to_json()["summary"]
     assert view["summary"]["mean"] > 5
-    assert f"scale 1 alone: BD-rate: mean {view['summary']['mean']:+.2f} %" in printed(spoiled)
-    text = evaluate(codec, FakeModel(codec), pictures[:1], max_bpp=0.5, scale=1).convention
+    assert f"up to 0.5 bpp, scale 1 alone: BD-rate: mean {view['summary']['mean']:+.2f} %" in printed(spoiled)
+    text = evaluate(codec, FakeModel(codec), pictures[:1], ends_bpp=[0.5], scale=1).convention
     assert text.startswith("vcframe at scale 1; ")
 
 
 def test_a_grey_model_is_measured_on_luma(pictures: list[Path], photo: Image) -> None:
     codec = JpegCodec()
-    result = evaluate(codec, FakeModel(codec, channels=1), pictures[:1], max_bpp=MAX_BPP)
+    result = evaluate(codec, FakeModel(codec, channels=1), pictures[:1], ends_bpp=[MAX_BPP])
     point = result.images[0].plain[5]
     out = io.BytesIO()
     grey = PIL.Image.fromarray(photo[:, :160]).convert("L")
@@ -212,7 +212,7 @@ def test_a_grey_picture_and_a_codec_without_grey(tmp_path: Path, photo: Image) -
 
     write_image(tmp_path / "grey.png", luma(photo))
     codec = WebpCodec()
-    row = evaluate(codec, FakeModel(codec), [tmp_path / "grey.png"], max_bpp=0.5).images[0]
+    row = evaluate(codec, FakeModel(codec), [tmp_path / "grey.png"], ends_bpp=[0.5]).images[0]
     for plain, vcframe in zip(row.plain, row.vcframe, strict=False):
         assert vcframe.psnr_db == plain.psnr_db > 20
 
@@ -226,7 +226,7 @@ def test_a_codec_of_no_plugin_goes_through_the_container(pictures: list[Path], t
 
 def test_the_plain_codec_may_have_another_setting(pictures: list[Path]) -> None:
     codec, best = JpegCodec(progressive="never"), JpegCodec(progressive="auto", subsampling="4:4:4")
-    result = evaluate(codec, FakeModel(codec), pictures[:1], plain=best, max_bpp=MAX_BPP)
+    result = evaluate(codec, FakeModel(codec), pictures[:1], plain=best, ends_bpp=[MAX_BPP])
     row = result.images[0]
     assert result.plain["options"]["subsampling"] == "4:4:4"
     assert result.codec["options"]["subsampling"] == "4:2:0"
@@ -260,7 +260,7 @@ def test_what_cannot_be_measured_is_a_row_with_its_reason(
     (tmp_path / "broken.png").write_bytes(pictures[0].read_bytes()[:200])
     write_image(tmp_path / "long.png", np.zeros((2, 5000, 3), np.uint8))
     paths = [tmp_path / "broken.png", tmp_path / "long.png", pictures[0]]
-    result = evaluate(toy, FakeModel(toy), paths, max_bpp=6)
+    result = evaluate(toy, FakeModel(toy), paths, ends_bpp=[6])
     broken, long, good = result.images
     assert "cannot be read" in str(broken.bd.reason)
     assert broken.sha256 is None
@@ -286,11 +286,11 @@ def test_the_share_of_the_range_that_both_curves_reach(identity: Evaluation) -> 
 
     plain = curve((0.1, 20), (0.2, 24), (0.3, 30), (0.4, 33))
     # The range is 20..30 dB.
-    assert covered_share(plain, curve((0.1, 22), (0.2, 27)), 0.3) == pytest.approx(0.5)
-    assert covered_share(plain, curve((0.1, 18), (0.5, 40)), 0.3) == 1
-    assert covered_share(plain, curve((0.1, 31), (0.5, 40)), 0.3) == 0
-    assert covered_share(plain, curve((0.1, 25), (0.5, 40)), 0.1) is None
-    assert covered_share([], [], 0.3) is None
+    assert covered_share(plain, curve((0.1, 22), (0.2, 27)), (0, 0.3)) == pytest.approx(0.5)
+    assert covered_share(plain, curve((0.1, 18), (0.5, 40)), (0, 0.3)) == 1
+    assert covered_share(plain, curve((0.1, 31), (0.5, 40)), (0, 0.3)) == 0
+    assert covered_share(plain, curve((0.1, 25), (0.5, 40)), (0, 0.1)) is None
+    assert covered_share([], [], (0, 0.3)) is None
     assert [row.covered for row in identity.images] == [1, 1]
     assert identity.summary.covered == 1
     rows = tuple(replace(row, covered=share) for row, share in zip(identity.images, (0.5, 1), strict=True))
@@ -299,12 +299,35 @@ def test_the_share_of_the_range_that_both_curves_reach(identity: Evaluation) -> 
     assert "50%" in text
 
 
+def test_a_second_range_begins_where_the_first_ends(pictures: list[Path]) -> None:
+    codec = JpegCodec()
+    both = evaluate(codec, FakeModel(codec, step=8), pictures, ends_bpp=[0.4, 0.9])
+    (high,) = both.later_ranges
+    for row, upper in zip(both.images, high.images, strict=True):
+        assert row.bd.psnr_high == upper.bd.psnr_low
+        plain_bpp = [point.bpp for point in row.plain]
+        decibels = [point.psnr_db for point in row.plain]
+        expected = scipy.interpolate.pchip_interpolate(np.log(plain_bpp), decibels, np.log([0.4, 0.9]))
+        assert (upper.bd.psnr_low, upper.bd.psnr_high) == pytest.approx(tuple(expected), abs=1e-9)
+    # Carrier and payload weigh less in larger files, and coarse steps hurt more at higher PSNR.
+    pair = both.alone(1).summary.mean, high.alone(1).summary.mean
+    assert pair[0] is not None
+    assert pair[1] is not None
+    assert pair[1] > pair[0] + 1
+    (later,) = both.to_json()["later_ranges"]
+    assert later["span"] == (0.4, 0.9) or later["span"] == [0.4, 0.9]
+    assert later["alone"][0]["summary"]["mean"] == pair[1]
+    text = printed(both)
+    assert f"0.4 to 0.9 bpp, scale 1 alone: BD-rate: mean {pair[1]:+.2f} %" in text
+    assert both.convention.count("0.4 bpp, then to 0.9 bpp") == 1
+
+
 def test_a_plain_codec_that_starts_above_the_largest_rate_gives_no_number(pictures: list[Path]) -> None:
     codec = JpegCodec()
-    row = evaluate(codec, FakeModel(codec), pictures[:1], max_bpp=0.05).images[0]
+    row = evaluate(codec, FakeModel(codec), pictures[:1], ends_bpp=[0.05]).images[0]
     assert row.bd.percent is None
-    assert "the plain codec starts at 0." in str(row.bd.reason)
-    assert "not under 0.05" in str(row.bd.reason)
+    assert f"the plain codec has {row.plain[0].bpp:.3f} to" in str(row.bd.reason)
+    assert "not 0 to 0.05" in str(row.bd.reason)
 
 
 def test_the_summary_counts_spread_and_missing(identity: Evaluation) -> None:
@@ -340,7 +363,7 @@ def test_fixed_rates_average_only_where_both_are_defined(identity: Evaluation) -
 
 def test_json_holds_what_it_takes_to_measure_again(identity: Evaluation, pictures: list[Path]) -> None:
     content: dict[str, Any] = json.loads(json.dumps(identity.to_json(), allow_nan=False))
-    assert (content["schema"], content["schema_version"]) == ("vcframe-evaluation", 2)
+    assert (content["schema"], content["schema_version"]) == ("vcframe-evaluation", 3)
     assert content["command"]
     assert {"vcframe", "python", "numpy", "torch", "scikit-image", "system"} <= content["versions"].keys()
     assert content["codec"] == JpegCodec().config()
@@ -350,7 +373,7 @@ def test_json_holds_what_it_takes_to_measure_again(identity: Evaluation, picture
     assert "whole file with payload" in content["convention"]
     assert "lowest quality to 0.6 bpp" in content["convention"]
     assert content["summary"]["num_images"] == 2
-    assert [rate["bpp"] for rate in content["fixed_rates"]] == [0.05, 0.1, 0.15, 0.2, 0.3]
+    assert [rate["bpp"] for rate in content["fixed_rates"]] == [0.05, 0.1, 0.15, 0.2, 0.3, 0.5]
     for row, path in zip(content["images"], pictures, strict=True):
         assert row["name"] == path.name
         assert row["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -377,7 +400,8 @@ def test_bad_requests_are_refused(pictures: list[Path]) -> None:
         ({"images": []}, "no pictures to evaluate"),
         ({"qualities": [500]}, "quality 500 is outside 1..95"),
         ({"qualities": []}, "no qualities"),
-        ({"max_bpp": 0}, "largest rate 0 bpp must be above 0"),
+        ({"ends_bpp": [0]}, "largest rate 0 bpp must be above 0"),
+        ({"ends_bpp": [0.3, 0.2]}, "largest rate 0.2 bpp must be above 0.3"),
         ({"codec": ToyCodec()}, "was trained for jpeg, not toy"),
     ):
         given: dict[str, Any] = {"codec": codec, "model": model, "images": pictures, **arguments}
@@ -395,5 +419,5 @@ def test_the_printed_table_shows_every_picture_and_the_summary(identity: Evaluat
     assert f"mean {summary.mean:+.2f} %, median {summary.median:+.2f} %" in text
     assert "2 of 2 pictures" in text
     assert identity.convention in " ".join(text.split())
-    for bpp in module.FIXED_BPP:
+    for bpp in (bpp for bpp in FIXED_BPP if bpp <= MAX_BPP):
         assert f" {bpp:.2f} " in text

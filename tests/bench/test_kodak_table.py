@@ -23,15 +23,17 @@ def result(**changes: Any) -> dict[str, Any]:
     ]
     return {
         "schema": "vcframe-evaluation",
-        "schema_version": 2,
+        "schema_version": 3,
         "scales": [2],
         "chooses": False,
         "alone": [],
         "codec": {"codec": "webp", "options": {}},
+        "plain": {"codec": "webp", "options": {}},
+        "later_ranges": [],
         "model_id": "0badcafe",
         "card": {"training": {"2": {"schedule": "joint", "minutes": 24.6}}},
         "convention": "RGB PSNR",
-        "max_bpp": 0.3,
+        "ends_bpp": [0.3],
         "summary": {
             "num_images": 24,
             "num_missing": 1,
@@ -79,13 +81,34 @@ def test_the_table_is_written_between_the_markers(script: ModuleType, folder: Pa
     assert "old" not in text
     rows = [line for line in text.splitlines() if line.startswith("| ")][2:]
     assert rows == [
-        "| jpeg | 1 | n/a | n/a | n/a | n/a .. n/a | 0 of 24 | n/a | n/a | n/a | n/a | n/a "
+        "| jpeg | 1 | n/a | n/a | n/a | n/a .. n/a | 0 of 24 | n/a | n/a | n/a | n/a | n/a | n/a "
         "| [0badcafe](benchmarks/results/kodak-a.json) |",
-        "| webp | 1/2 | joint, 25 min | -12.3 % | -12.0 % | -15.0 % .. +0.3 % | 23 of 24 | 50% "
+        "| webp | 1/2 | joint, 25 min | -12.3 % | -12.0 % | -15.0 % .. +0.3 % | 23 of 24 | 50% | n/a "
         "| +1.00 dB (22) | +1.50 dB (22) | +2.00 dB (22) | +3.00 dB (22) "
         "| [0badcafe](benchmarks/results/kodak-webp.json) |",
     ]
     assert text.count("Convention: RGB PSNR.") == 1
+
+
+def test_another_plain_codec_an_earlier_model_and_a_later_range_are_named(
+    script: ModuleType, folder: Path
+) -> None:
+    upper = result()["summary"] | {"mean": -6.66}
+    (folder / "kodak-webp.json").write_text(
+        json.dumps(
+            result(
+                codec={"codec": "jpeg", "options": {"flat": 0.75, "progressive": "auto"}},
+                plain={"codec": "jpeg", "options": {"flat": 0.0, "progressive": "auto"}},
+                card={"training": {"2": {"schedule": "post", "minutes": 45.1, "start": "c0ffee00"}}},
+                later_ranges=[{"span": [0.3, 0.8], "summary": upper, "alone": []}],
+            )
+        )
+    )
+    run(script, folder)
+    (row,) = [line for line in (folder / "README.md").read_text().splitlines() if "0.75" in line]
+    assert row.startswith("| jpeg (flat=0.75, progressive=auto) against flat=0.0 | 1/2 | ")
+    assert "| post, 45 min after c0ffee00 |" in row
+    assert "| -6.7 % (0.8 bpp) |" in row
 
 
 def test_a_choosing_encoder_has_a_row_of_its_own_before_each_scale(script: ModuleType, folder: Path) -> None:
@@ -124,8 +147,8 @@ def test_check_tells_a_stale_table_and_changes_nothing(
     ("name", "content", "message"),
     [
         ("kodak-webp.json", "{", r"kodak-webp\.json: not JSON"),
-        ("kodak-webp.json", "[]", r"kodak-webp\.json: not a vcframe-evaluation of version 2"),
-        ("kodak-webp.json", json.dumps(result(schema_version=1)), "not a vcframe-evaluation of version 2"),
+        ("kodak-webp.json", "[]", r"kodak-webp\.json: not a vcframe-evaluation of version 3"),
+        ("kodak-webp.json", json.dumps(result(schema_version=1)), "not a vcframe-evaluation of version 3"),
         ("README.md", "no markers", "the README needs a line <!-- results -->"),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vcframe.bench.evaluate import BdSummary, Evaluation
+from vcframe.bench.evaluation import BdSummary, Evaluation
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,10 +24,12 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     )
     console.print(_means_table(evaluation) if evaluation.qualities else _rates_table(evaluation))
     console.print(_pictures_table(evaluation))
-    console.print(_summary_line(evaluation.summary))
-    if evaluation.chooses:
-        for scale in evaluation.scales:
-            console.print(f"scale {scale} alone: {_summary_line(evaluation.alone(scale).summary)}")
+    for view in (evaluation, *evaluation.later_ranges):
+        low, high = view.span
+        name = f"{low:g} to {high:g} bpp" if low else f"up to {high:g} bpp"
+        console.print(f"{name}: {_summary_line(view.summary)}")
+        for scale in evaluation.scales if evaluation.chooses else ():
+            console.print(f"{name}, scale {scale} alone: {_summary_line(view.alone(scale).summary)}")
     console.print(escape(evaluation.convention), style="dim")
 
 

@@ -180,8 +180,14 @@ def evaluate(
         ),
     ] = "auto",
     max_bpp: Annotated[
-        float, typer.Option(metavar="BPP", help="Where the range of the BD-rate ends.")
-    ] = BD_MAX_BPP,
+        list[float] | None,
+        typer.Option(
+            metavar="BPP",
+            help=f"Where the range of the BD-rate ends, {BD_MAX_BPP:g} if nothing is said; repeatable: "
+            "the next range begins there.",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE.json", help="Also write everything there.", show_default=False),
@@ -215,7 +221,7 @@ def evaluate(
             qualities or None,
             plain,
             on_progress=lambda done, total, name: bar.update(done / total, "evaluating", name),
-            max_bpp=max_bpp,
+            ends_bpp=max_bpp or (BD_MAX_BPP,),
             scale=wanted,
         )
     if out is not None:
