@@ -68,7 +68,7 @@ def table(results: Sequence[tuple[str, dict[str, Any]]]) -> str:
     """
     gains = [f"gain at {bpp:.2f} bpp" for bpp in GAIN_BPP]
     head = ["codec", "scale", "trained", "BD-rate mean", "median", "quartiles", "pictures", "covered"]
-    head += ["next range", *gains, "result"]
+    head += ["next range", "by SSIM", *gains, "result"]
     rows = [head, ["---"] * len(head)]
     for name, content in results:
         rows.append(_row(name, content, content, content["scales"]))
@@ -78,6 +78,7 @@ def table(results: Sequence[tuple[str, dict[str, Any]]]) -> str:
     notes = [f"Convention: {convention}." for convention in conventions]
     notes.append("Covered: share of that PSNR range that both curves reach, mean over the pictures counted.")
     notes.append("Next range: mean BD-rate from where the first range ends to the rate in brackets.")
+    notes.append("By SSIM: mean BD-rate of the first range with SSIM in decibels in the place of PSNR.")
     notes.append("Gain: mean PSNR at equal bytes, with the number of pictures on which both are defined.")
     return "\n".join([*lines, "", *notes])
 
@@ -108,6 +109,7 @@ def _row(name: str, content: dict[str, Any], view: dict[str, Any], scales: Seque
         f"{measured} of {summary['num_images']}",
         "n/a" if summary["covered"] is None else f"{summary['covered']:.0%}",
         _next_range(content, None if view is content else view["scale"]),
+        _percent(summary["ssim_mean"]),
         *(_gain(rates[bpp]) for bpp in GAIN_BPP),
         f"[{content['model_id']}](benchmarks/results/{name})",
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -297,6 +298,26 @@ def test_the_share_of_the_range_that_both_curves_reach(identity: Evaluation) -> 
     text = printed(replace(identity, images=rows))
     assert "75% of the range covered" in text
     assert "50%" in text
+
+
+def test_bd_rate_by_ssim_recomputed(pictures: list[Path]) -> None:
+    codec = JpegCodec()
+    row = evaluate(codec, FakeModel(codec, step=16), pictures[:1], ends_bpp=[MAX_BPP], scale=1).images[0]
+    logs = [[math.log(p.bpp) for p in points] for points in (row.plain, row.vcframe)]
+    decibels = [[-10 * math.log10(1 - p.ssim) for p in points] for points in (row.plain, row.vcframe)]
+    assert all(np.all(np.diff(curve) > 0) for curve in decibels), (
+        "the recomputation takes the curves as they are"
+    )
+    high = float(scipy.interpolate.pchip_interpolate(logs[0], decibels[0], math.log(MAX_BPP)))
+    low = max(decibels[0][0], decibels[1][0])
+    levels = np.linspace(low, min(high, decibels[1][-1]), 20001)
+    plain, vcframe = (
+        scipy.interpolate.pchip_interpolate(*pair, levels) for pair in zip(decibels, logs, strict=True)
+    )
+    mean = np.trapezoid(vcframe - plain, levels) / np.ptp(levels)
+    assert row.bd_ssim is not None
+    assert row.bd_ssim.percent == pytest.approx(100 * math.expm1(mean), abs=1e-3)
+    assert row.bd.percent != row.bd_ssim.percent
 
 
 def test_a_second_range_begins_where_the_first_ends(pictures: list[Path]) -> None:

@@ -45,11 +45,14 @@ class ImageRow:
     bd: BdResult
     covered: float | None = None
     """`covered_share` of the two curves."""
+    bd_ssim: BdResult | None = None
+    """The same BD-rate with SSIM in decibels, `-10 log10(1 - SSIM)`, in the place of PSNR."""
 
     def over(self, span: Span) -> ImageRow:
         """The same points with the BD-rate of the choice over another range."""
-        bd = _bd(self.plain, self.choice, span)
-        return replace(self, bd=bd, covered=covered_share(self.plain, self.choice, span))
+        choice = self.choice
+        bd, bd_ssim = _bd(self.plain, choice, span), _bd(_by_ssim(self.plain), _by_ssim(choice), span)
+        return replace(self, bd=bd, bd_ssim=bd_ssim, covered=covered_share(self.plain, choice, span))
 
     @property
     def choice(self) -> list[RatePoint]:
@@ -61,7 +64,8 @@ class ImageRow:
 class BdSummary:
     """Distribution of the BD-rates in per cent over the pictures that have one; None where none has.
 
-    `covered` is the mean over the same pictures of `covered_share`, 0..1.
+    `covered` is the mean over the same pictures of `covered_share`, 0..1; `ssim_mean` that of the BD-rates by
+    SSIM over the pictures that have one.
     """
 
     num_images: int
@@ -71,6 +75,7 @@ class BdSummary:
     median: float | None
     upper_quartile: float | None
     covered: float | None
+    ssim_mean: float | None
 
 
 @dataclass(frozen=True)
@@ -150,11 +155,12 @@ class Evaluation:
         values = [row.bd.percent for row in self.images if row.bd.percent is not None]
         counts = len(self.images), len(self.images) - len(values)
         if not values:
-            return BdSummary(*counts, None, None, None, None, None)
+            return BdSummary(*counts, None, None, None, None, None, None)
         lower, median, upper = (float(v) for v in np.percentile(values, (25, 50, 75)))
         shares = [row.covered for row in self.images if row.bd.percent is not None]
-        covered = mean_share(shares)
-        return BdSummary(*counts, float(np.mean(values)), lower, median, upper, covered)
+        covered = mean_of_defined(shares)
+        ssim = mean_of_defined([row.bd_ssim.percent for row in self.images if row.bd_ssim])
+        return BdSummary(*counts, float(np.mean(values)), lower, median, upper, covered, ssim)
 
     @property
     def fixed_rates(self) -> tuple[FixedRate, ...]:
@@ -243,9 +249,9 @@ def _overlaps(plain: Sequence[RatePoint], span: Span) -> bool:
     return min(rates) < span[1] and max(rates) > span[0]
 
 
-def mean_share(shares: Sequence[float | None]) -> float | None:
+def mean_of_defined(values: Sequence[float | None]) -> float | None:
     """Mean of those that are defined."""
-    defined = [share for share in shares if share is not None]
+    defined = [value for value in values if value is not None]
     return float(np.mean(defined)) if defined else None
 
 
@@ -255,6 +261,8 @@ def _choice(points: Sequence[RatePoint]) -> list[RatePoint]:
 
 
 def _bd(plain: Sequence[RatePoint], vcframe: Sequence[RatePoint], span: Span) -> BdResult:
+    if not (plain and vcframe):
+        return BdResult(None, "the picture is too small to be judged so", None, None)
     if not _overlaps(plain, span):
         rates = [point.bpp for point in plain]
         reason = (
@@ -262,6 +270,13 @@ def _bd(plain: Sequence[RatePoint], vcframe: Sequence[RatePoint], span: Span) ->
         )
         return BdResult(None, reason, None, None)
     return bd_rate(plain, vcframe, psnr_range(plain, span))
+
+
+def _by_ssim(points: Sequence[RatePoint]) -> list[RatePoint]:
+    """The points with SSIM in decibels in the place of PSNR; none where a picture is too small for SSIM."""
+    if any(math.isnan(point.ssim) for point in points):
+        return []
+    return [replace(p, psnr_db=-10 * math.log10(max(1 - p.ssim, 1e-10))) for p in points]
 
 
 def _quality_mean(quality: float, pairs: Sequence[tuple[ImageRow, RatePoint]]) -> QualityMean:
