@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from typer.testing import CliRunner, Result
 
@@ -32,10 +34,10 @@ def refused(*arguments: object) -> str:
     return lines[0].removeprefix("vcframe: error: ")
 
 
-def fresh_model(name: str, scale: int = 2, seed: int = 1) -> Model:
+def fresh_model(name: str, scale: int = 2, seed: int = 1, **options: Any) -> Model:
     """Plain bicubic resampling: the residuals of fresh networks are zero."""
     torch.manual_seed(seed)
-    codec = Registry.load().codec(name)
+    codec = Registry.load().codec(name, **options)
     training = {"minutes": 7.5, "steps": 1234, "data": "leaves", "validation_bd_rate_percent": -12.34}
     card = Card(
         codec=codec.config(),

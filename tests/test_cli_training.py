@@ -152,6 +152,18 @@ class TestEvaluation:
         assert f"mean {written['summary']['mean']:+.2f} %" in text
         assert "exists; give --force" in refused(*arguments)
 
+    def test_the_model_codes_with_the_options_it_was_trained_with(self, folder: Path, tmp_path: Path) -> None:
+        flat = {"flat": 0.75, "dead_zone": 0.7}
+        fresh_model("jpeg", scale=1, **flat).save(tmp_path / "flat.safetensors")
+        base = ("evaluate", "--codec", "jpeg", "--images", folder / "a.png", "--max-bpp", 1.5, "--json")
+        model = ("--model", tmp_path / "flat.safetensors")
+        result = json.loads(ok(*base, *model, "--option", "progressive=never").stdout)
+        plain = {"progressive": "never", "subsampling": "4:2:0", "flat": 0.0, "dead_zone": 0.5}
+        assert result["plain"]["options"] == plain
+        assert result["codec"]["options"] == plain | flat
+        assert result["summary"]["mean"] < -10
+        assert "trained for jpeg, not webp" in refused(*base[:2], "webp", *base[3:], *model)
+
     def test_json_at_one_quality(self, folder: Path, saved: Path) -> None:
         base = ("evaluate", "--codec", "jpeg", "--images", folder / "a.png", "--model")
         arguments = (*base, saved / "jpeg.safetensors", "-q", 40, "--max-bpp", 1.0, "--json")

@@ -21,6 +21,7 @@ from vcframe.codec import Codec, ImageError, UsageError, VcframeError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from vcframe.model import Model
     from vcframe.registry import Registry
 
 INTERRUPTED = 130
@@ -60,6 +61,13 @@ class Session:
     def codec(self, name: str, options: Sequence[str] | None) -> Codec:
         """Build a codec from `--codec` and `--option KEY=VALUE`."""
         return self.registry.codec_from_config({"codec": name, "options": parse_options(options or ())})
+
+    def codec_of(self, model: Model, options: Sequence[str] | None) -> Codec:
+        """Build the codec that a model was trained around, with the options that the user named instead."""
+        own = model.card.codec
+        return self.registry.codec_from_config(
+            {**own, "options": own["options"] | parse_options(options or ())}
+        )
 
 
 class VcframeGroup(TyperGroup):

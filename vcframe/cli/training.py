@@ -21,7 +21,6 @@ from vcframe.cli.common import (
     console,
     fail,
     note,
-    parse_options,
     parse_scale,
     print_json,
     torch_device,
@@ -156,7 +155,7 @@ def evaluate(
         typer.Option(
             "--plain-option",
             metavar="KEY=VALUE",
-            help="A setting of the plain codec where its best one is another; repeatable.",
+            help="An option of the plain codec alone; repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -196,23 +195,27 @@ def evaluate(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Measure the plain codec and a model on pictures: rate-distortion table and BD-rate per picture."""
+    """Measure the plain codec and a model on pictures: rate-distortion table and BD-rate per picture.
+
+    vcframe codes with the options that the model was trained with, the plain codec with its defaults; an
+    --option holds for both, a --plain-option for the plain codec alone.
+    """
     session: Session = ctx.obj
     wanted = parse_scale(scale)
-    codec = session.codec(codec_name, options)
-    plain = session.registry.codec_from_config(
-        {"codec": codec_name, "options": codec.config()["options"] | parse_options(plain_options or ())}
-    )
+    plain = session.codec(codec_name, [*(options or ()), *(plain_options or ())])
     if out is not None:
         check_new_file(out, force)
 
     from vcframe.bench.evaluate import evaluate as measure
     from vcframe.bench.printing import print_evaluation
+    from vcframe.coder import check_model
     from vcframe.images import find_images, write_bytes
     from vcframe.model import find_model
 
     paths = find_images(images)
-    model = find_model(model_reference, codec, torch_device(device))
+    model = find_model(model_reference, plain, torch_device(device))
+    check_model(model, plain, qualities[0] if qualities else None, wanted)
+    codec = session.codec_of(model, options)
     with ProgressBar() as bar:
         evaluation = measure(
             codec,
