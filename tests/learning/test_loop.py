@@ -20,7 +20,8 @@ from vcframe.codec import Codec, UsageError
 from vcframe.images import write_image
 from vcframe.learning import Interrupted, Progress, TrainConfig, TrainingError, fit
 from vcframe.learning import loop as loop_module
-from vcframe.model import Model
+from vcframe.learning.phases import plain_describe
+from vcframe.model import Model, ModelError
 from vcframe.networks import build_networks
 from vcframe.registry import Registry
 
@@ -266,3 +267,37 @@ def test_bad_device_and_quality_are_named(tmp_path: Path, pictures: str) -> None
 def test_training_without_pictures_uses_dead_leaves(tmp_path: Path) -> None:
     result = fit(config(tmp_path, "unused", data=(), steps=5), REGISTRY, silent)
     assert "dead leaves" in result.report["data"]
+
+
+def test_schedule_post_leaves_the_description_plain(tmp_path: Path, pictures: str) -> None:
+    result = fit(config(tmp_path / "run", pictures, schedule="post", scale=2), REGISTRY, silent)
+    model = Model.load(result.model_path)
+    assert [entry["phase"] for entry in result.report["history"]] == ["post"]
+    picture = np.random.default_rng(0).integers(0, 256, (40, 36, 3), dtype=np.uint8)
+    assert np.array_equal(model.describe(picture, 0.3, 2), plain_describe(2)(picture, 0.3))
+    assert model.networks[2].post.trunk.tail.weight.abs().max() > 0
+
+
+def test_training_begins_with_the_networks_of_a_model(tmp_path: Path, pictures: str) -> None:
+    first = fit(config(tmp_path / "first", pictures), REGISTRY, silent).model_path
+    # A learning rate of nearly nothing: what comes out is what went in, to the rounding of the file.
+    still = {"start": str(first), "learning_rate": 1e-12}
+    for schedule, roles in (("joint", ("description", "post")), ("post", ("post",))):
+        out = tmp_path / schedule
+        result = fit(config(out, pictures, schedule=schedule, seed=7, **still), REGISTRY, silent)
+        assert result.report["start"] == Model.load(first).id
+        for role in roles:
+            before, after = (getattr(Model.load(p).networks[2], role) for p in (first, result.model_path))
+            assert any(value.abs().max() > 0 for value in after.trunk.tail.parameters()), role
+            for name, value in before.state_dict().items():
+                assert torch.allclose(value, after.state_dict()[name], atol=1e-3), (role, name)
+
+
+def test_a_model_that_does_not_fit_is_no_start(tmp_path: Path, pictures: str) -> None:
+    first = fit(config(tmp_path / "first", pictures), REGISTRY, silent).model_path
+    with pytest.raises(UsageError, match="it has no networks for scale 1"):
+        fit(config(tmp_path / "a", pictures, start=str(first), scale=1), REGISTRY, silent)
+    with pytest.raises(UsageError, match="its channels is 3, not 1"):
+        fit(config(tmp_path / "b", pictures, start=str(first), channels=1), REGISTRY, silent)
+    with pytest.raises(ModelError, match="no model file or id 'nowhere'"):
+        fit(config(tmp_path / "c", pictures, start="nowhere"), REGISTRY, silent)

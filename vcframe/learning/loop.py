@@ -120,13 +120,17 @@ def fit(config: TrainConfig, registry: Registry, on_progress: Callable[[Progress
     saved = _open_folder(config)
     torch.manual_seed(config.seed)
     networks = _networks(config, codec, registry)
+    start = find_model(config.start, codec) if config.start is not None else None
+    if start is not None:
+        _take_over(start, networks, config, codec)
     source: PictureSource
     source = open_files(config.data) if config.data else DeadLeavesSource(config.seed)
     room = CodingRoom(codec)
     try:
         for line in source.skipped:
             on_progress(Progress(SKIPPED, 0, config.steps, 0.0, None, 0.0, line))
-        run = Run(config, Workshop(config, engine, room, source, networks), on_progress, saved)
+        shop = Workshop(config, engine, room, source, networks)
+        run = Run(config, shop, on_progress, saved, start_id=start.id if start else None)
         with _stop_between_steps():
             return run.to_the_end()
     finally:
@@ -143,8 +147,10 @@ class Run:
         workshop: Workshop,
         on_progress: Callable[[Progress], None],
         saved: dict[str, Any] | None,
+        start_id: str | None,
     ) -> None:
         self.config, self.shop, self.on_progress = config, workshop, on_progress
+        self.start_id = start_id
         self.plan = _plan(config)
         for network in (workshop.networks.description, workshop.networks.post, workshop.networks.virtual):
             workshop.engine.place(network)
@@ -328,8 +334,8 @@ class Run:
         }
         if config.quality is not None:
             report["quality"] = config.quality
-        if config.start is not None:
-            report["start"] = config.start
+        if self.start_id is not None:
+            report["start"] = self.start_id
         card = Card(
             codec=config.codec,
             codec_version=self.shop.room.codec.version(),
@@ -348,8 +354,6 @@ class Run:
 
 def _networks(config: TrainConfig, codec: Codec, registry: Registry) -> Networks:
     networks = build_networks(config.preset, config.scale, codec.traits.block, config.channels)
-    if config.start is not None:
-        _take_over(find_model(config.start, codec), networks, config, codec)
     if config.schedule == "joint" and (offered := registry.virtual_codec(codec)) is not None:
         return dataclasses.replace(networks, virtual=offered)
     if config.schedule == "paper":
