@@ -106,14 +106,14 @@ def make(path: Path, codec_name: str, scale: int, side: int) -> None:
     """Write a file that the shipped model of the codec restores."""
     import numpy as np
     import PIL.Image
-    import skimage.data
 
+    from vcframe.demo import photograph
     from vcframe.model import find_model
     from vcframe.registry import Registry
     from vcframe.stream import NUM_LEVELS, Payload, pack
 
     codec = Registry.load().codec(codec_name)
-    photo = skimage.data.astronaut()
+    photo = photograph()
     repeats = math.ceil(side / photo.shape[0])
     picture = PIL.Image.fromarray(np.tile(photo, (repeats, repeats, 1))[:side, :side])
     coded = math.ceil(side / scale)
