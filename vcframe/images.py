@@ -247,8 +247,10 @@ def _convert_by_profile(picture: PIL.Image.Image, icc_profile: bytes) -> PIL.Ima
     mode = "L" if space == "GRAY" else space
     if picture.mode != mode and (picture.mode, mode) != ("L", "RGB"):
         raise ValueError(f"it is for {space} samples, and these are {picture.mode}")
-    intent = ImageCms.Intent.PERCEPTUAL
-    transform = ImageCms.buildTransform(profile, ImageCms.createProfile("sRGB"), mode, "RGB", intent)
+    # LittleCMS's shortcuts are within a level for RGB, but up to 10 and 19 levels off for grey and CMYK.
+    flags = ImageCms.Flags.NONE if mode == "RGB" else ImageCms.Flags.NOOPTIMIZE
+    intent, srgb = ImageCms.Intent.PERCEPTUAL, ImageCms.createProfile("sRGB")
+    transform = ImageCms.buildTransform(profile, srgb, mode, "RGB", intent, flags)
     if _changes_nothing(transform, mode):
         return picture
     name = _one_line(profile.profile.profile_description or "without a name")
