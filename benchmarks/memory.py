@@ -75,8 +75,8 @@ def measure(codec: str, scale: int, side: int) -> Peak:
     with tempfile.TemporaryDirectory() as folder:
         file, restored = Path(folder) / "file", Path(folder) / "restored.png"
         alone(make, file, codec, scale, side)
-        peak_bytes = alone(restore, file, restored)
-        return Peak(codec, scale, side, side, file.stat().st_size, peak_bytes)
+        peak = alone(restore, file, restored)
+        return Peak(codec, scale, side, side, file.stat().st_size, peak)
 
 
 def alone(function: Callable[..., Result], *args: object) -> Result:
@@ -129,6 +129,11 @@ def restore(source: Path, target: Path) -> int:
     from vcframe.cli import app
 
     app(["decompress", str(source), str(target), "--device", "cpu"], standalone_mode=False)
+    return peak_bytes()
+
+
+def peak_bytes() -> int:
+    """The most resident memory that this process ever had."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
