@@ -11,6 +11,7 @@ coded from a plain reduction of it, so that making the file takes no network.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import multiprocessing
@@ -24,6 +25,8 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TypeVar
+
+from vcframe.images import write_bytes
 
 UNIT = 0.4
 """Quality as the networks see it: 0 worst, 1 best."""
@@ -41,6 +44,7 @@ class Peak:
     width: int
     file_bytes: int
     peak_bytes: int
+    threads: int
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,23 +55,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--scale", type=int, nargs="+", default=[1, 2], metavar="N")
     parser.add_argument("--out", type=Path, metavar="FILE.json")
     given = parser.parse_args(arguments)
-    peaks = [
-        measure(codec, scale, round(math.sqrt(megapixels * 1e6)))
-        for codec in given.codec
-        for scale in given.scale
-        for megapixels in given.megapixels
-    ]
+    peaks = recorded(given.out)
+    for codec, scale, megapixels in itertools.product(given.codec, given.scale, given.megapixels):
+        side = round(math.sqrt(megapixels * 1e6))
+        if (codec, scale, side) not in [(peak.codec, peak.scale, peak.height) for peak in peaks]:
+            peaks.append(measure(codec, scale, side))
+            record(given.out, peaks)
     print(table(peaks))
-    if given.out:
+    return 0
+
+
+def recorded(path: Path | None) -> list[Peak]:
+    """What a file of earlier results holds: a run that was stopped goes on where it was."""
+    if path is None or not path.exists():
+        return []
+    return [Peak(**peak) for peak in json.loads(path.read_text())["peaks"]]
+
+
+def record(path: Path | None, peaks: Sequence[Peak]) -> None:
+    """Write the results so far; nothing without a file."""
+    if path is not None:
         content = {
             "schema": "vcframe-memory",
-            "command": " ".join(["python", "benchmarks/memory.py", *(arguments or sys.argv[1:])]),
             "machine": platform.platform(),
             "versions": {name: metadata.version(name) for name in ("torch", "pillow", "imagecodecs")},
             "peaks": [asdict(peak) for peak in peaks],
         }
-        given.out.write_text(json.dumps(content, indent=1) + "\n")
-    return 0
+        write_bytes(path, json.dumps(content, indent=1).encode() + b"\n")
 
 
 def measure(codec: str, scale: int, side: int) -> Peak:
@@ -75,8 +89,8 @@ def measure(codec: str, scale: int, side: int) -> Peak:
     with tempfile.TemporaryDirectory() as folder:
         file, restored = Path(folder) / "file", Path(folder) / "restored.png"
         alone(make, file, codec, scale, side)
-        peak = alone(restore, file, restored)
-        return Peak(codec, scale, side, side, file.stat().st_size, peak)
+        peak, threads = alone(restore, file, restored)
+        return Peak(codec, scale, side, side, file.stat().st_size, peak, threads)
 
 
 def alone(function: Callable[..., Result], *args: object) -> Result:
@@ -124,12 +138,14 @@ def make(path: Path, codec_name: str, scale: int, side: int) -> None:
     path.write_bytes(pack(codec, stream, payload))
 
 
-def restore(source: Path, target: Path) -> int:
-    """Run `vcframe decompress`; returns the peak of this process in bytes."""
+def restore(source: Path, target: Path) -> tuple[int, int]:
+    """Run `vcframe decompress`; returns the peak of this process in bytes and the threads in use."""
+    import torch
+
     from vcframe.cli import app
 
     app(["decompress", str(source), str(target), "--device", "cpu"], standalone_mode=False)
-    return peak_bytes()
+    return peak_bytes(), torch.get_num_threads()
 
 
 def peak_bytes() -> int:

@@ -121,4 +121,4 @@ def test_a_profile_that_cannot_be_used_does_not_lose_the_picture(
     lines = warned()
     assert len(lines) == 3
     assert all(f"{n}.png: its ICC profile is ignored: " in line for n, line in enumerate(lines))
-    assert lines[2].endswith("it is for GRAY samples, and these are RGB")
+    assert lines[2].endswith("it is for 'GRAY' samples, and these are RGB")

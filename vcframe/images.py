@@ -195,7 +195,6 @@ def _check_size_and_frames(source: PIL.Image.Image) -> None:
 
 def _in_8_bits(source: PIL.Image.Image) -> tuple[PIL.Image.Image, PIL.Image.Image | None]:
     """A loaded picture in mode L, RGB or CMYK, and its alpha unless that is opaque everywhere."""
-
     if source.mode.startswith("I;16") or (source.mode == "I" and source.format in ("PNG", "PPM")):
         return _grey_from_16_bits(np.asarray(source), source.info.get("transparency"))
     if source.mode in ("I", "F") or source.mode.startswith(("I;", "F;")):
@@ -246,7 +245,7 @@ def _convert_by_profile(picture: PIL.Image.Image, icc_profile: bytes) -> PIL.Ima
     space = profile.profile.xcolor_space.strip()
     mode = "L" if space == "GRAY" else space
     if picture.mode != mode and (picture.mode, mode) != ("L", "RGB"):
-        raise ValueError(f"it is for {space} samples, and these are {picture.mode}")
+        raise ValueError(f"it is for {space!r} samples, and these are {picture.mode}")
     # LittleCMS's shortcuts are within a level for RGB, but up to 10 and 19 levels off for grey and CMYK.
     flags = ImageCms.Flags.NONE if mode == "RGB" else ImageCms.Flags.NOOPTIMIZE
     intent, srgb = ImageCms.Intent.PERCEPTUAL, ImageCms.createProfile("sRGB")
