@@ -117,7 +117,9 @@ class JpegCodec(Codec):
                 # A second frame header must not undo the pixel limit.
                 if file.size != (width, height):
                     raise CodecError(f"jpeg: two headers, {(width, height)} and {file.size}")
-                return np.array(file.convert("L" if channels == 1 else "RGB"))
+                mode = "L" if channels == 1 else "RGB"
+                # `convert` copies even where there is nothing to convert: 400 MB for 100 megapixels.
+                return np.array(file if file.mode == mode else file.convert(mode))
         except Exception as error:
             raise CodecError(f"jpeg: decoding failed: {error}") from error
 

@@ -6,6 +6,7 @@ section 2.7.1.5) tells readers to ignore.
 
 from __future__ import annotations
 
+import io
 import struct
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ import numpy as np
 from vcframe import Codec, CodecError, Image, QualityScale, Traits, UsageError, hookimpl
 
 PAYLOAD_CHUNK = b"vcfr"
+MAX_SIDE = 16383
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class WebpCodec(Codec):
         0, 100, 1, (0, 1, 4, 12, 25, 41, 64, 79, 86, 91, 95, 100), "libwebp quality factor"
     )
     # VP8 transforms 4x4 blocks; prediction modes and quantisers change per 16x16 macroblock.
-    traits = Traits(max_side=16383, grey=False, block=4, speed="medium")
+    traits = Traits(max_side=MAX_SIDE, grey=False, block=4, speed="medium")
     Options = WebpOptions
 
     def encode(self, image: Image, quality: float) -> bytes:
@@ -47,6 +49,8 @@ class WebpCodec(Codec):
         image = self.check_image(image)
         quality = self.quality_scale.check(quality)
         try:
+            if max(image.shape) == MAX_SIDE:
+                return self._encode_longest(image, quality)
             # imagecodecs is lossless unless told otherwise, whatever the level.
             return bytes(
                 imagecodecs.webp_encode(
@@ -55,6 +59,16 @@ class WebpCodec(Codec):
             )
         except Exception as error:
             raise CodecError(f"webp: encoding failed: {error}") from error
+
+    def _encode_longest(self, image: Image, quality: float) -> bytes:
+        """By Pillow's libwebp: imagecodecs (2026.3.6) refuses the longest side that the format has."""
+        from PIL import Image as PillowImage
+
+        out = io.BytesIO()
+        PillowImage.fromarray(image).save(
+            out, "WEBP", lossless=False, quality=quality, method=self.options.method
+        )
+        return out.getvalue()
 
     def decode(self, data: bytes) -> Image:
         """Decode with libwebp; alpha is dropped."""

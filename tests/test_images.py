@@ -146,14 +146,44 @@ def _transparent_16_bits(colour: Image) -> PIL.Image.Image:
     return picture
 
 
-@pytest.mark.parametrize(
-    "make", [_transparent_rgba, _transparent_palette, _transparent_key, _transparent_16_bits]
-)
+TRANSPARENT = [_transparent_rgba, _transparent_palette, _transparent_key, _transparent_16_bits]
+
+
+@pytest.mark.parametrize("make", TRANSPARENT)
 def test_transparency_is_refused_with_the_remedy(tmp_path: Path, colour: Image, make: Any) -> None:
     picture = make(colour)
     path = save(tmp_path / "a.png", picture, transparency=picture.info.get("transparency"))
     with pytest.raises(ImageError, match=r"a\.png: has transparent pixels; flatten it"):
         read_image(path)
+
+
+@pytest.mark.parametrize("make", TRANSPARENT[:3])
+def test_transparency_is_put_onto_the_background_asked_for(tmp_path: Path, colour: Image, make: Any) -> None:
+    picture = make(colour)
+    path = save(tmp_path / "a.png", picture, transparency=picture.info.get("transparency"))
+    with PIL.Image.open(path) as opened:
+        over = np.asarray(opened.convert("RGBA"))
+    share = over[:, :, 3:] / 255
+    assert share.min() < 1
+    expected = over[:, :, :3] * share + np.array([0x33, 0x66, 0x99]) * (1 - share)
+    assert np.abs(read_image(path, "#336699") - expected).max() <= 0.51
+
+
+def test_grey_over_a_grey_stays_grey_and_over_a_colour_does_not(tmp_path: Path, colour: Image) -> None:
+    picture = _transparent_16_bits(colour)
+    path = save(tmp_path / "a.png", picture, transparency=picture.info["transparency"])
+    grey = colour[:, :, 0]
+    hole = grey == grey[0, 0]
+    np.testing.assert_array_equal(read_image(path, "white"), np.where(hole, 255, grey))
+    over_red = read_image(path, "red")
+    np.testing.assert_array_equal(over_red[hole], [[255, 0, 0]] * int(hole.sum()))
+    np.testing.assert_array_equal(over_red[~hole], as_colour(grey)[~hole])
+
+
+@pytest.mark.parametrize("name", ["whitish", "#12345678", ""])
+def test_a_background_that_is_no_colour_is_named(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=f"background '{name}' is no colour; give a CSS name or #rrggbb"):
+        read_image(tmp_path / "never opened.png", name)
 
 
 def test_floating_point_samples_are_refused(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+import tracemalloc
 
 import bjontegaard
 import numpy as np
@@ -52,6 +53,16 @@ def test_psnr_is_that_of_scikit_image(original: Image, worse: Image) -> None:
 def test_psnr_of_a_constant_error_is_the_closed_form(original: Image) -> None:
     low = np.minimum(original, 250)
     assert psnr(low, low + np.uint8(5)) == pytest.approx(20 * math.log10(255 / 5), abs=1e-9)
+
+
+def test_psnr_takes_little_memory_beside_the_pictures() -> None:
+    a, b = np.zeros((4000, 200, 3), np.uint8), np.ones((4000, 200, 3), np.uint8)
+    tracemalloc.start()  # numpy reports its arrays to it
+    try:
+        assert psnr(a, b) == pytest.approx(20 * math.log10(255), abs=1e-9)
+        assert 0 < tracemalloc.get_traced_memory()[1] < 8 * a.nbytes / 2
+    finally:
+        tracemalloc.stop()
 
 
 def test_psnr_of_identical_pictures_is_100(original: Image) -> None:

@@ -1,11 +1,11 @@
 """Read and write picture files; orientation, colour, and uint8 HWC to float BCHW and back.
 
-Pictures between modules are `Image`: C-contiguous `uint8`, `(H, W, 3)` RGB or `(H, W)` grey, 0..255.
-Colour profiles (ICC) are not applied: samples are taken as they stand in the file.
+Pictures between modules are `Image`: C-contiguous `uint8`, `(H, W, 3)` sRGB or `(H, W)` grey, 0..255.
 """
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import io
 import os
@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vcframe.codec import DEFAULT_MAX_PIXELS, Image, ImageError, UsageError
+from vcframe.registry import warn_once
 
 if TYPE_CHECKING:
     import PIL.Image
+    import PIL.ImageCms
     import torch
 
 _PILLOW_LIMIT_LOCK = threading.Lock()
@@ -39,23 +41,31 @@ _WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def read_image(path: Path) -> Image:
-    """Read a picture file as `(H, W, 3)` RGB or `(H, W)` grey, EXIF orientation applied.
+def read_image(path: Path, background: str | None = None) -> Image:
+    """Read a picture file as `(H, W, 3)` sRGB or `(H, W)` grey, EXIF orientation applied.
 
     Palettes, CMYK and YCbCr become RGB; 1-bit and 16-bit grey become 8-bit grey (16 bits rounded from
-    0..65535 to 0..255); 16-bit colour keeps the upper byte. Alpha that is opaque everywhere is dropped.
+    0..65535 to 0..255); 16-bit colour keeps the upper byte. Samples with an ICC profile are converted to sRGB
+    by LittleCMS (perceptual), and a line on standard error names the profile; where the profile is sRGB, to
+    within one level, or is broken, which is warned about, they stay as they stand. Alpha that is opaque
+    everywhere is dropped; any other is put onto `background`, a CSS colour name or `#rrggbb`.
 
     Raises `ImageError` with path and reason: unreadable or truncated, more than `DEFAULT_MAX_PIXELS`
-    pixels, animated, any transparency, 32-bit or floating-point samples.
+    pixels, animated, any transparency without a background, 32-bit or floating-point samples; `UsageError`
+    for a background that is no colour.
     """
     import PIL.Image
     import PIL.ImageOps
 
+    backdrop = None if background is None else _parse_colour(background)
     try:
         with _open_without_pixel_limit(path) as source:
             _check_size_and_frames(source)
             source.load()
-            return _samples(PIL.ImageOps.exif_transpose(source), source.format)
+            PIL.ImageOps.exif_transpose(source, in_place=True)
+            picture, alpha = _in_8_bits(source)
+            picture = _to_srgb(picture, source.info.get("icc_profile"), path)
+            return np.array(picture if alpha is None else _flattened(picture, alpha, backdrop))
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from None
     except PIL.UnidentifiedImageError as error:
@@ -183,25 +193,108 @@ def _check_size_and_frames(source: PIL.Image.Image) -> None:
         raise ImageError(f"animated or multi-page ({num_frames} frames); save the one frame to use first")
 
 
-def _samples(source: PIL.Image.Image, file_format: str | None) -> Image:
-    """The samples of a loaded Pillow image as 8-bit RGB or grey."""
-    if source.mode.startswith("I;16") or (source.mode == "I" and file_format in ("PNG", "PPM")):
+def _in_8_bits(source: PIL.Image.Image) -> tuple[PIL.Image.Image, PIL.Image.Image | None]:
+    """A loaded picture in mode L, RGB or CMYK, and its alpha unless that is opaque everywhere."""
+    if source.mode.startswith("I;16") or (source.mode == "I" and source.format in ("PNG", "PPM")):
         return _grey_from_16_bits(np.asarray(source), source.info.get("transparency"))
     if source.mode in ("I", "F") or source.mode.startswith(("I;", "F;")):
         raise ImageError(f"32-bit samples (mode {source.mode}) have no stated range; save it as 8 or 16 bits")
     grey = source.mode in ("1", "L", "LA", "La")
+    alpha = None
     if source.has_transparency_data:
         source = source.convert("LA" if grey else "RGBA")
-        if source.getchannel("A").getextrema()[0] != 255:
-            raise ImageError("has transparent pixels; flatten it onto a background first")
-    return np.array(source.convert("L" if grey else "RGB"))
+        alpha = _unless_opaque(source.getchannel("A"))
+    mode = "L" if grey else "CMYK" if source.mode == "CMYK" else "RGB"
+    return (source if source.mode == mode else source.convert(mode)), alpha
 
 
-def _grey_from_16_bits(samples: np.ndarray[Any, Any], transparent: object) -> Image:
-    if isinstance(transparent, int) and bool((samples == transparent).any()):
-        raise ImageError("has transparent pixels; flatten it onto a background first")
-    rounded: Image = ((samples.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-    return rounded
+def _grey_from_16_bits(
+    samples: np.ndarray[Any, Any], transparent: object
+) -> tuple[PIL.Image.Image, PIL.Image.Image | None]:
+    import PIL.Image
+
+    rounded = PIL.Image.fromarray(((samples.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
+    if not isinstance(transparent, int):
+        return rounded, None
+    opaque = np.where(samples == transparent, 0, 255).astype(np.uint8)
+    return rounded, _unless_opaque(PIL.Image.fromarray(opaque))
+
+
+def _unless_opaque(alpha: PIL.Image.Image) -> PIL.Image.Image | None:
+    return None if alpha.getextrema()[0] == 255 else alpha
+
+
+def _to_srgb(picture: PIL.Image.Image, icc_profile: bytes | None, path: Path) -> PIL.Image.Image:
+    """From mode L, RGB or CMYK to L or RGB, by the ICC profile where there is one that can be used."""
+    from PIL import ImageCms
+
+    mode = "L" if picture.mode == "L" else "RGB"
+    if icc_profile:
+        try:
+            picture = _convert_by_profile(picture, icc_profile)
+        except (ImageCms.PyCMSError, OSError, ValueError) as error:
+            warn_once(f"{path}: its ICC profile is ignored: {_one_line(str(error))}")
+    return picture if picture.mode == mode else picture.convert(mode)
+
+
+def _convert_by_profile(picture: PIL.Image.Image, icc_profile: bytes) -> PIL.Image.Image:
+    """sRGB in mode RGB, or the picture itself where its samples are sRGB already."""
+    from PIL import ImageCms
+
+    profile = ImageCms.ImageCmsProfile(io.BytesIO(icc_profile))
+    space = profile.profile.xcolor_space.strip()
+    mode = "L" if space == "GRAY" else space
+    if picture.mode != mode and (picture.mode, mode) != ("L", "RGB"):
+        raise ValueError(f"it is for {space!r} samples, and these are {picture.mode}")
+    # LittleCMS's shortcuts are within a level for RGB, but up to 10 and 19 levels off for grey and CMYK.
+    flags = ImageCms.Flags.NONE if mode == "RGB" else ImageCms.Flags.NOOPTIMIZE
+    intent, srgb = ImageCms.Intent.PERCEPTUAL, ImageCms.createProfile("sRGB")
+    transform = ImageCms.buildTransform(profile, srgb, mode, "RGB", intent, flags)
+    if _changes_nothing(transform, mode):
+        return picture
+    name = _one_line(profile.profile.profile_description or "without a name")
+    warn_once(f"colours are converted to sRGB from the ICC profile {name!r}")
+    return transform.apply(picture if picture.mode == mode else picture.convert(mode))
+
+
+def _changes_nothing(transform: PIL.ImageCms.ImageCmsTransform, mode: str) -> bool:
+    """Whether no colour moves by more than a level: files that say sRGB differ in the last digits."""
+    import PIL.Image
+
+    if mode == "CMYK":
+        return False
+    steps = np.arange(0, 256, 17, dtype=np.uint8)
+    axes = (steps,) * 3 if mode == "RGB" else (np.arange(256, dtype=np.uint8),)
+    colours = np.stack(np.meshgrid(*axes), -1).reshape(1, -1, len(axes))
+    before = PIL.Image.fromarray(colours if mode == "RGB" else colours[:, :, 0])
+    after = np.asarray(transform.apply(before))
+    return int(np.abs(after.astype(int) - colours).max()) <= 1
+
+
+def _parse_colour(name: str) -> tuple[int, int, int]:
+    import PIL.ImageColor
+
+    with contextlib.suppress(ValueError):
+        colour = PIL.ImageColor.getrgb(name)
+        if len(colour) == 3:
+            return colour
+    raise UsageError(f"background {name!r} is no colour; give a CSS name or #rrggbb")
+
+
+def _flattened(
+    picture: PIL.Image.Image, alpha: PIL.Image.Image, backdrop: tuple[int, int, int] | None
+) -> PIL.Image.Image:
+    """The picture over one colour; a grey picture stays grey over a grey."""
+    import PIL.Image
+
+    if backdrop is None:
+        raise ImageError(
+            "has transparent pixels; flatten it onto a background first (compress: --background white)"
+        )
+    if picture.mode == "L" and len(set(backdrop)) > 1:
+        picture = picture.convert("RGB")
+    colour = backdrop if picture.mode == "RGB" else backdrop[0]
+    return PIL.Image.composite(picture, PIL.Image.new(picture.mode, picture.size, colour), alpha)
 
 
 def _write_and_rename(target: Path, data: bytes) -> None:

@@ -16,6 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
@@ -24,7 +25,8 @@ from torch import Tensor
 
 from vcframe.codec import Codec, Image, UsageError, VcframeError
 from vcframe.images import as_colour, luma, to_image, to_tensor, write_bytes
-from vcframe.networks import SCALES, Networks, Preset, build_networks
+from vcframe.networks import SCALES, Networks, Preset, build_networks, scaled
+from vcframe.networks.tiles import Area
 from vcframe.registry import warn_once
 
 Scale = Annotated[int, Field(ge=1, le=max(SCALES))]
@@ -123,22 +125,37 @@ class Model:
     def describe(self, image: Image, unit: float, scale: int) -> Image:
         """The picture that the codec sees, `ceil(side / scale)` on each side, same kind as `image`.
 
-        A colour model handles grey pictures as three equal channels; raises `UsageError` when a grey model
-        is given a colour picture.
+        Large pictures are run in tiles, so that memory beyond the two pictures is bounded. A colour model
+        handles grey pictures as three equal channels; raises `UsageError` when a grey model is given a colour
+        picture.
         """
         self._check_kind(image)
+        network, unit_B = self.networks[scale].description, self._unit(unit)
+        height, width = (-(-side // scale) for side in image.shape[:2])
+        description = np.empty((height, width, *image.shape[2:]), np.uint8)
         with torch.inference_mode():
-            x_BCHW = self._to_tensor(image)
-            y_BCHW = self.networks[scale].description(x_BCHW, self._unit(unit))
-        return _same_kind(to_image(y_BCHW[0].cpu()), image)
+            for tile in network.tiling.tiles(height, width):
+                x_BCHW = self._to_tensor(image[scaled(tile.outer, scale)])
+                y_BCHW = network(x_BCHW, unit_B)
+                description[tile.inner] = self._to_image(y_BCHW, tile.inside(), like=image)
+        return description
 
     def restore(self, decoded: Image, unit: float, scale: int, size: tuple[int, int]) -> Image:
-        """The restored picture, `(H, W) = size`, from the decoded description; same kind as `decoded`."""
+        """The restored picture, `(H, W) = size`, from the decoded description; same kind as `decoded`.
+
+        Large pictures are run in tiles, so that memory beyond the two pictures is bounded.
+        """
         self._check_kind(decoded)
+        height, width = decoded.shape[:2]
+        assert (height, width) == tuple(-(-side // scale) for side in size), (decoded.shape, scale, size)
+        network, unit_B = self.networks[scale].post, self._unit(unit)
+        image = np.empty((*size, *decoded.shape[2:]), np.uint8)
         with torch.inference_mode():
-            d_BCHW = self._to_tensor(decoded)
-            x_BCHW = self.networks[scale].post(d_BCHW, self._unit(unit), size)
-        return _same_kind(to_image(x_BCHW[0].cpu()), decoded)
+            for tile in network.tiling.tiles(height, width):
+                d_BCHW = self._to_tensor(decoded[tile.outer])
+                x_BCHW = network(d_BCHW, unit_B, image[scaled(tile.outer, scale)].shape[:2])
+                image[scaled(tile.inner, scale)] = self._to_image(x_BCHW, tile.inside(scale), like=decoded)
+        return image
 
     def save(self, path: Path) -> None:
         """Write the model file; the weights are rounded to half precision."""
@@ -170,6 +187,11 @@ class Model:
     def _to_tensor(self, image: Image) -> Tensor:
         x_BCHW = to_tensor([as_colour(image) if self.card.channels == 3 else image])
         return x_BCHW.to(self.device, memory_format=torch.channels_last)
+
+    def _to_image(self, x_BCHW: Tensor, area: Area, like: Image) -> Image:
+        """The area of the first picture of a batch; grey where `like` is."""
+        image = to_image(x_BCHW[0, :, *area].cpu())
+        return luma(image) if like.ndim == 2 else image
 
     def _unit(self, unit: float) -> Tensor:
         return torch.tensor([unit], dtype=torch.float32, device=self.device)
@@ -271,7 +293,3 @@ def _read_card(path: Path, file: Any) -> tuple[Card, str]:
         return Card.model_validate(json.loads(metadata["vcframe_card"])), metadata["sha256"]
     except (ValidationError, ValueError) as error:
         raise ModelError(f"{path}: unknown model format; a newer vcframe may read it") from error
-
-
-def _same_kind(image: Image, like: Image) -> Image:
-    return luma(image) if like.ndim == 2 and image.ndim == 3 else image

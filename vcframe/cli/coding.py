@@ -64,6 +64,15 @@ def compress(
         ),
     ] = "auto",
     model_reference: ModelReference = None,
+    background: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLOUR",
+            help="What shows through transparent pixels, for example white or #336699; "
+            "without it they are refused.",
+            show_default=False,
+        ),
+    ] = None,
     plain: Annotated[bool, typer.Option("--plain", help="Use the codec alone, without networks.")] = False,
     options: CodecOptions = None,
     device: Device = "auto",
@@ -90,7 +99,7 @@ def compress(
     from vcframe.images import luma, read_image, write_bytes
     from vcframe.metrics import psnr
 
-    image = read_image(source)
+    image = read_image(source, background)
     model = None if plain else _find_model(model_reference, codec, device)
     result = coder.compress(
         image, codec, quality=quality, target_bpp=target_bpp, model=model, scale=wanted if model else None

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from vcframe.networks.layers import count_macs, count_parameters, downsample, upsample
 from vcframe.networks.paper import PaperDescription, PaperPostProcessing
 from vcframe.networks.small import SmallDescription, SmallPostProcessing, SmallVirtualCodec
+from vcframe.networks.tiles import PictureNetwork, scaled
 
 Preset = Literal["small", "paper"]
 PRESETS: tuple[Preset, ...] = ("small", "paper")
@@ -32,6 +33,7 @@ __all__ = [
     "downsample",
     "preset_costs",
     "round_to_8_bit",
+    "scaled",
     "upsample",
 ]
 
@@ -40,8 +42,8 @@ __all__ = [
 class Networks:
     """The trainable parts of one system; the virtual codec is needed in training only."""
 
-    description: nn.Module
-    post: nn.Module
+    description: PictureNetwork
+    post: PictureNetwork
     virtual: nn.Module
     channels: int
 

@@ -8,11 +8,16 @@ ends in a transposed 9x9 convolution; at scale 1 both are ordinary convolutions.
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor, nn
 
 from vcframe.networks.layers import pad_to_multiple
+from vcframe.networks.tiles import PictureNetwork, Tiling, reach
 
 WIDTH = 128
+TILE_SIDE = 512
+"""Pixels of the original picture: larger ones are run in tiles, whose feature maps take 150 MB each."""
 
 
 def _trunk(num_middle: int, stride: int) -> list[nn.Module]:
@@ -22,13 +27,14 @@ def _trunk(num_middle: int, stride: int) -> list[nn.Module]:
     return layers
 
 
-class PaperDescription(nn.Module):
+class PaperDescription(PictureNetwork):
     """FDNN: 9x9, five 3x3 (the first with stride 2 at scale 2), 9x9; clipped to 0..1."""
 
     def __init__(self, scale: int) -> None:
         super().__init__()
         self.scale = scale
         self.layers = nn.Sequential(*_trunk(5, scale), nn.Conv2d(WIDTH, 1, 9, padding=4))
+        self.tiling = Tiling(1, math.ceil(reach(self.layers) / scale), TILE_SIDE // scale)
 
     def forward(self, x_BCHW: Tensor, unit_B: Tensor) -> Tensor:
         """`(B, 1, H, W)` in 0..1 to `(B, 1, ceil(H/scale), ceil(W/scale))` in 0..1, not rounded."""
@@ -36,7 +42,7 @@ class PaperDescription(nn.Module):
         return out.clamp(0, 1)
 
 
-class PaperPostProcessing(nn.Module):
+class PaperPostProcessing(PictureNetwork):
     """PPNN: 9x9, six 3x3, transposed 9x9 with the stride of the scale.
 
     The paper's virtual codec network (VCNN) has the same layers: it maps the description before coding
@@ -49,6 +55,7 @@ class PaperPostProcessing(nn.Module):
         if scale > 1:
             last = nn.ConvTranspose2d(WIDTH, 1, 9, stride=scale, padding=4, output_padding=scale - 1)
         self.layers = nn.Sequential(*_trunk(6, 1), last)
+        self.tiling = Tiling(1, reach(self.layers), TILE_SIDE // scale)
 
     def forward(self, decoded_BCHW: Tensor, unit_B: Tensor, size: tuple[int, int]) -> Tensor:
         """Decoded description to `(B, 1, *size)`, nominally in 0..1 but not clipped."""

@@ -22,12 +22,15 @@ from vcframe.networks.layers import (
     pad_to_multiple,
     upsample,
 )
+from vcframe.networks.tiles import PictureNetwork, Tiling, reach
 
 POST_GRID = 2
 """The post-processing trunk runs at 1/POST_GRID of the original size, whatever the scale."""
+TILE_SIDE = 1024
+"""Pixels of the original picture: larger ones are run in tiles, whose feature maps take about 250 MB."""
 
 
-class SmallDescription(nn.Module):
+class SmallDescription(PictureNetwork):
     """Plain resampling plus a residual.
 
     At full size the input is unshuffled by the codec's block grid, so that each position of the trunk is
@@ -43,6 +46,7 @@ class SmallDescription(nn.Module):
         width = 32 if self.grid == 8 else 48
         self.trunk = Trunk(channels * self.grid**2, width, 2, channels * out_grid**2)
         self.shuffle = nn.PixelShuffle(out_grid)
+        self.tiling = _tiling(self.trunk, out_grid, scale)
 
     def forward(self, x_BCHW: Tensor, unit_B: Tensor) -> Tensor:
         """`(B, C, H, W)` in 0..1 to `(B, C, ceil(H/scale), ceil(W/scale))` in 0..1, not rounded."""
@@ -52,7 +56,7 @@ class SmallDescription(nn.Module):
         return (plain + residual[..., : plain.shape[-2], : plain.shape[-1]]).clamp(0, 1)
 
 
-class SmallPostProcessing(nn.Module):
+class SmallPostProcessing(PictureNetwork):
     """Bicubic enlargement of the decoded picture plus a residual.
 
     The residual is scaled by about what the plain error is at that quality (root mean square, learned from
@@ -72,6 +76,7 @@ class SmallPostProcessing(nn.Module):
         self.shuffle = nn.PixelShuffle(POST_GRID)
         errors = math.log(self.worst_error), math.log(self.best_error[scale])
         self.log_error = QualityTable(channels * POST_GRID**2, *errors)
+        self.tiling = _tiling(self.trunk, self.grid, scale)
 
     def forward(self, decoded_BCHW: Tensor, unit_B: Tensor, size: tuple[int, int]) -> Tensor:
         """Decoded description to `(B, C, *size)`, nominally in 0..1 but not clipped."""
@@ -130,6 +135,11 @@ class SmallVirtualCodec(nn.Module):
         bits = bits + F.softplus(self.bits_per_block(unit_B) + block_bits)
         total: Tensor = bits.sum((1, 2, 3))
         return decoded, total
+
+
+def _tiling(trunk: Trunk, grid: int, scale: int) -> Tiling:
+    """The trunk sees farther than the bicubic filters beside it, which reach 2 coded pixels."""
+    return Tiling(grid, grid * reach(trunk.modules()), TILE_SIDE // scale)
 
 
 def cosine_basis(channels: int, grid: int) -> Tensor:
