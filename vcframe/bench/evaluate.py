@@ -22,7 +22,7 @@ import numpy as np
 
 from vcframe import __version__
 from vcframe.codec import Codec, CodecError, Image, ImageError, QualityScale, UsageError
-from vcframe.coder import Way, check_model, decompress
+from vcframe.coder import check_model, decompress
 from vcframe.images import luma, read_image
 from vcframe.metrics import (
     BD_MAX_BPP,
@@ -36,6 +36,7 @@ from vcframe.metrics import (
     ssim,
 )
 from vcframe.registry import CodecRecord
+from vcframe.ways import Way
 
 if TYPE_CHECKING:
     from vcframe.model import Model
