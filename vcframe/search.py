@@ -2,7 +2,7 @@
 
 The logarithm of the bytes, and the PSNR, are nearly straight lines over a codec's unit quality: the line
 through the two best points known is right after two or three calls, and one more shows that the step behind
-goes too far. Bisection takes over where a curve is no line.
+goes too far. Where a curve is no line, and two calls have not halved what is left, the next is in the middle.
 """
 
 from __future__ import annotations
@@ -22,9 +22,6 @@ DEFAULT_EFFORT = 2
 
 # Bytes are only nearly monotone in quality: past the step where the search stops, so many more may still fit.
 NUM_NEIGHBOURS = 3
-
-NUM_SECANTS = 6
-"""Calls before the search falls back to halving: lines have converged by then, or there are none."""
 
 
 @dataclass(frozen=True)
@@ -177,26 +174,32 @@ def last_step_within(
     `-slack`.
     """
     within, beyond = -1, len(positions)
-    known: list[tuple[float, float]] = []
+    known: dict[int, float] = {}
+    widths: list[int] = []
     step = _nearest(positions, start)
     while True:
-        value = excess(step)
-        known.append((positions[step], value))
+        value = known[step] = excess(step)
         if value > 0:
             beyond = step
         else:
             within = step
         if beyond - within <= 1 or -slack < value <= 0:
             return within
+        widths.append(beyond - within)
         step = (within + beyond) // 2
-        if len(known) < NUM_SECANTS:
-            step = _nearest(positions, _crossing(known, slope))
+        if len(widths) < 3 or widths[-1] <= widths[-3] / 2:
+            best = sorted(known, key=lambda tried: abs(known[tried]))[:2]
+            wanted = _crossing([(positions[tried], known[tried]) for tried in best], slope)
+            ends = [(positions[end], known[end]) for end in (within, beyond) if end in known]
+            if len(ends) == 2 and not ends[0][0] < wanted < ends[1][0]:
+                wanted = _crossing(ends, slope)
+            step = _nearest(positions, wanted)
         step = min(max(step, within + 1), beyond - 1)
 
 
-def _crossing(known: Sequence[tuple[float, float]], slope: float) -> float:
-    """Where the line through the two points nearest to zero crosses it; through the nearest, if it is one."""
-    (position, value), *others = sorted(known, key=lambda point: abs(point[1]))[:2]
+def _crossing(points: Sequence[tuple[float, float]], slope: float) -> float:
+    """Where the line through two points, or through one with that slope, is 0."""
+    (position, value), *others = points
     for other_position, other_value in others:
         # Bytes are only nearly monotone: a line that falls, or hardly rises, says nothing.
         measured = (other_value - value) / (other_position - position)
