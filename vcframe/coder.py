@@ -96,7 +96,7 @@ def compress(
     these bytes, or within the target's, that restores best, or the smallest that reaches the PSNR: at one of
     the model's scales, or the plain codec's own. A model that knows one quality only is used at it.
 
-    A search for bytes costs about 5 encodes at the plain codec and at each scale (3 with `effort` 1, 8 with
+    A search for bytes costs about 4 encodes at the plain codec and at each scale (3 with `effort` 1, 7 with
     3) and, where there is a choice, one decode of each; one for a PSNR decodes as often as it encodes.
 
     Raises `UsageError` for a bad value, for a target that no quality meets, for a model of another codec,

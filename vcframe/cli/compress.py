@@ -168,7 +168,7 @@ def compress(
         typer.Option(
             metavar="1|2|3",
             help="How far a target is searched, for the plain codec and each scale: to within 1 % or 0.05 dB "
-            "(about 3 encodes), to the step (5), past it where sizes are uneven (8). --target-psnr decodes "
+            "(about 3 encodes), to the step (4), past it where sizes are uneven (7). --target-psnr decodes "
             "after each, the others once.",
         ),
     ] = 2,
