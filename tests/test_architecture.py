@@ -28,6 +28,8 @@ ROOMS = (
     "model",
     "learning",
     "stream",
+    "ways",
+    "search",
     "coder",
     "bench",
     "demo",

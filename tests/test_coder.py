@@ -19,12 +19,13 @@ import skimage.data
 import torch
 
 from vcframe import Codec, CodecError, Image, UsageError, VcframeError, coder
-from vcframe.coder import Compressed, Restored, decompress
+from vcframe.coder import Restored, decompress
 from vcframe.metrics import psnr
 from vcframe.model import Card, Model
 from vcframe.networks import Preset, build_networks
 from vcframe.registry import Registry
 from vcframe.stream import StreamError, unpack
+from vcframe.ways import Compressed
 
 CODECS = ["jpeg", "jpeg2000", "webp", "hevc"]
 MIDDLE = {"jpeg": 40, "jpeg2000": 30, "webp": 40, "hevc": 34}
@@ -493,7 +494,3 @@ def test_a_sloppy_codec_is_warned_about(
     for _ in range(2):
         decompress(plain, registry, no_model)
     assert capsys.readouterr().err == "vcframe: codec 'aab' failed unexpectedly: KeyError: 'header'\n"
-
-
-def test_the_result_names_its_length() -> None:
-    assert Compressed(b"abc", 1, 0.5, np.zeros((1, 1), np.uint8), None).num_bytes == 3

@@ -12,7 +12,7 @@ import os
 import secrets
 import stat
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,10 @@ _WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
     ".jpg": ("JPEG", {"quality": 95, "subsampling": 0, "optimize": True}),
     ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0, "optimize": True}),
 }
+
+
+WRITABLE_EXTENSIONS = tuple(_WRITERS)
+"""What `write_image` writes."""
 
 
 def read_image(path: Path, background: str | None = None) -> Image:
@@ -123,16 +127,18 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise ImageError(f"cannot write {path}: {reason}") from error
 
 
-def find_images(sources: Sequence[str | Path]) -> list[Path]:
+def find_images(sources: Sequence[str | Path], extensions: Collection[str] | None = None) -> list[Path]:
     """Return the picture files of folders (recursive), single files and globs, sorted, each once.
 
-    In folders only files with an extension of a picture format that Pillow opens count, and names that
-    start with a dot are left out; a file that is named is taken whatever it is called.
+    In folders only files with one of `extensions` count, without them those of the picture formats that
+    Pillow opens, and names that start with a dot are left out; a file that is named is taken whatever it is
+    called.
     Raises `UsageError` naming the source that matches nothing.
     """
+    extensions = _picture_extensions() if extensions is None else extensions
     found: set[Path] = set()
     for source in sources:
-        matches = _expand(source)
+        matches = _expand(source, extensions)
         if not matches:
             raise UsageError(f"no pictures in {str(source)!r}: give a folder, a picture file or a glob")
         found.update(matches)
@@ -310,20 +316,19 @@ def _write_and_rename(target: Path, data: bytes) -> None:
         raise
 
 
-def _expand(source: str | Path) -> list[Path]:
+def _expand(source: str | Path, extensions: Collection[str]) -> list[Path]:
     path = Path(source).expanduser()
     if path.is_dir():
-        return list(_pictures_below(path))
+        return list(_files_below(path, extensions))
     if path.exists():
         return [path]
     matches = [Path(match) for match in glob.glob(str(path), recursive=True)]
     folders = [match for match in matches if match.is_dir()]
     files = [match for match in matches if not match.is_dir()]
-    return files + [picture for folder in folders for picture in _pictures_below(folder)]
+    return files + [file for folder in folders for file in _files_below(folder, extensions)]
 
 
-def _pictures_below(folder: Path) -> Iterable[Path]:
-    extensions = _picture_extensions()
+def _files_below(folder: Path, extensions: Collection[str]) -> Iterable[Path]:
     for parent, names, files in os.walk(folder):
         names[:] = [name for name in names if not name.startswith(".")]
         for file in files:

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 from vcframe import __version__
 from vcframe.bench.evaluation import Evaluation, ImageRow, psnr_range
 from vcframe.codec import Codec, CodecError, Image, ImageError, QualityScale, UsageError
-from vcframe.coder import Way, check_model, decompress
+from vcframe.coder import check_model, decompress
 from vcframe.images import luma, read_image
 from vcframe.metrics import BD_MAX_BPP, BdResult, RatePoint, psnr, ssim
 from vcframe.registry import CodecRecord
+from vcframe.ways import Way
 
 if TYPE_CHECKING:
     from vcframe.model import Model

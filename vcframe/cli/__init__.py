@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from vcframe.cli import coding, listing, training
+from vcframe.cli import compress, decompress, info, listing, training
 from vcframe.cli.common import Session, VcframeGroup
 
 __all__ = ["app", "main"]
@@ -50,8 +50,9 @@ app.command("plugins")(listing.plugins)
 app.command("models")(listing.models)
 app.command("train")(training.train)
 app.command("join")(training.join)
-app.command("compress")(coding.compress)
-app.command("decompress")(coding.decompress)
+app.command("compress")(compress.compress)
+app.command("decompress")(decompress.decompress)
+app.command("info")(info.info)
 app.command("evaluate")(training.evaluate)
 app.command("demo")(training.demo)
 

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 """Exit status after Ctrl-C: 128 plus the number of SIGINT."""
 
+STANDARD_STREAM = "-"
+"""Stands for standard input or standard output where a file is named."""
+
 CodecName = Annotated[
     str,
     typer.Option(
@@ -42,6 +45,10 @@ CodecOptions = Annotated[
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where the networks run.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON.")]
+MaxPixels = Annotated[int, typer.Option(metavar="N", min=1, help="Refuse larger pictures.")]
+ModelReference = Annotated[
+    str | None, typer.Option("--model", metavar="FILE|ID", help="A trained model.", show_default=False)
+]
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ class Session:
         return self.registry.codec_from_config({"codec": name, "options": parse_options(options or ())})
 
     def codec_of(self, model: Model, options: Sequence[str] | None) -> Codec:
-        """Build the codec that a model was trained around, with the options that the user named instead."""
+        """Build the codec that a model was trained around; options that the user named come first."""
         own = model.card.codec
         return self.registry.codec_from_config(
             {**own, "options": own["options"] | parse_options(options or ())}
@@ -118,10 +125,18 @@ def check_new_file(path: Path, force: bool) -> None:
         raise UsageError(f"{path} exists; give --force to overwrite it")
 
 
+def check_output(path: Path, force: bool, as_json: bool) -> None:
+    """`check_new_file`, where `-` is standard output, which JSON would need too."""
+    if str(path) != STANDARD_STREAM:
+        check_new_file(path, force)
+    elif as_json:
+        raise UsageError("--json prints on standard output: name a file to write to instead of -")
+
+
 def read_bytes(path: Path) -> bytes:
-    """The contents of a file; `ImageError` naming path and reason."""
+    """The contents of a file, or of standard input for `-`; `ImageError` naming path and reason."""
     try:
-        return path.read_bytes()
+        return sys.stdin.buffer.read() if str(path) == STANDARD_STREAM else path.read_bytes()
     except OSError as error:
         raise ImageError(f"{path}: cannot be read: {error.strerror or error}") from error
 
@@ -144,6 +159,11 @@ def console(stderr: bool = False) -> Console:
 def print_json(content: Any) -> None:
     """Print JSON on standard output, where nothing else goes when it is asked for."""
     print(json.dumps(content, indent=1, allow_nan=False))
+
+
+def report(message: str, out: Path) -> None:
+    """Tell the result: on standard output, unless the file went there."""
+    print(message, file=sys.stderr if str(out) == STANDARD_STREAM else sys.stdout)
 
 
 def note(message: str) -> None:

@@ -15,6 +15,7 @@ from vcframe.cli.common import (
     Device,
     Force,
     Json,
+    ModelReference,
     ProgressBar,
     Session,
     check_new_file,
@@ -159,9 +160,7 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    model_reference: Annotated[
-        str | None, typer.Option("--model", metavar="FILE|ID", help="A trained model.", show_default=False)
-    ] = None,
+    model_reference: ModelReference = None,
     qualities: Annotated[
         list[float] | None,
         typer.Option(

@@ -1,0 +1,101 @@
+"""One way to code a picture, and what comes of it: a file, and the picture that this restores to."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vcframe.codec import Codec, Image
+from vcframe.images import as_colour, luma
+from vcframe.metrics import psnr
+from vcframe.registry import guarded
+from vcframe.stream import NUM_LEVELS, Payload, Unpacked, pack, unpack
+
+if TYPE_CHECKING:
+    from vcframe.model import Model
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """A picture as a file."""
+
+    data: bytes
+    """The whole file, payload included."""
+    quality: float
+    """The codec's own number."""
+    description: Image
+    """What the codec was given."""
+    way: Way
+    """How it was coded."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Length of the file."""
+        return len(self.data)
+
+    @property
+    def bpp(self) -> float:
+        """Bits of the whole file per pixel of the ORIGINAL picture."""
+        height, width = map(int, self.way.image.shape[:2])
+        return 8 * len(self.data) / (height * width)
+
+    @property
+    def scale(self) -> int | None:
+        """Original sides over coded sides; None where the file is the plain codec's."""
+        return self.way.scale
+
+    @functools.cached_property
+    def psnr_db(self) -> float:
+        """PSNR of what the file restores to; the file is decoded when this is first asked for."""
+        return psnr(self.way.image, self.way.restore(self.data))
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to code a picture: by the codec alone, or with the networks of a model at one scale."""
+
+    image: Image
+    codec: Codec
+    model: Model | None = None
+    scale: int | None = None
+
+    def compress(self, quality: float) -> Compressed:
+        """The file at a quality of the codec's own scale."""
+        image, codec, model = self.image, self.codec, self.model
+        level = round(codec.quality_scale.unit(quality) * (NUM_LEVELS - 1))
+        description = image
+        if model is not None:
+            assert self.scale is not None
+            description = model.describe(image, level / (NUM_LEVELS - 1), self.scale)
+        if not codec.traits.grey:
+            description = as_colour(description)
+        data = codec.encode(description, quality)
+        if model is not None:
+            assert self.scale is not None
+            (height, width), (coded_height, coded_width) = image.shape[:2], description.shape[:2]
+            trims = coded_height * self.scale - height, coded_width * self.scale - width
+            data = pack(codec, data, Payload(model.id, self.scale, level, trims, grey=image.ndim == 2))
+        return Compressed(data, quality, description, self)
+
+    def restore(self, data: bytes) -> Image:
+        """What `decompress` makes of the file, from the real codec's decoding; grey for a grey picture."""
+        if self.model is None:
+            decoded = self.codec.decode(data)
+            return luma(decoded) if self.image.ndim == 2 else decoded
+        unpacked = unpack(data, [self.codec])
+        assert unpacked is not None
+        return restore(unpacked, self.codec, self.model, (self.image.shape[0], self.image.shape[1]))
+
+
+def restore(unpacked: Unpacked, codec: Codec, model: Model, size: tuple[int, int]) -> Image:
+    """The restored picture, `(H, W) = size`, of a file taken apart."""
+    payload = unpacked.payload
+    return model.restore(decode_description(unpacked, codec), payload.unit, payload.scale, size)
+
+
+def decode_description(unpacked: Unpacked, codec: Codec) -> Image:
+    """The description as the codec decodes it, grey for a grey original."""
+    with guarded(codec):
+        decoded = codec.decode(unpacked.stream)
+    return luma(decoded) if unpacked.payload.grey else decoded
