@@ -37,7 +37,8 @@ class WebpCodec(Codec):
         0, 100, 1, (0, 1, 4, 12, 25, 41, 64, 79, 86, 91, 95, 100), "libwebp quality factor"
     )
     # VP8 transforms 4x4 blocks; prediction modes and quantisers change per 16x16 macroblock.
-    traits = Traits(max_side=16383, grey=False, block=4, speed="medium")
+    # The format ends at 16383; imagecodecs refuses that last one.
+    traits = Traits(max_side=16382, grey=False, block=4, speed="medium")
     Options = WebpOptions
 
     def encode(self, image: Image, quality: float) -> bytes:

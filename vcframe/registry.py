@@ -252,11 +252,14 @@ def _installed(subset: str) -> list[_Found]:
 
 
 def _plugin_file(path: Path) -> _Found:
-    return _Found(path.stem, "plugin file", "", str(path), True, lambda: _import_file(path))
+    return _Found(path.stem, "plugin file", "", str(path), True, lambda: import_file(path))
 
 
-def _import_file(path: Path) -> types.ModuleType:
-    """Import one file under a name that no other path shares."""
+def import_file(path: Path) -> types.ModuleType:
+    """Import one file under a name that no other path shares.
+
+    Raises `PluginError` where it is no Python file, and whatever its code raises.
+    """
     if not path.exists():
         raise PluginError("no such file")
     if not path.is_file() or path.suffix != ".py":
