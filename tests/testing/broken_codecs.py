@@ -124,9 +124,9 @@ class WrongColours(TinyCodec):
 
 class SpoilsItsInput(TinyCodec):
     def encode(self, image: Image, quality: float) -> bytes:
-        data = super().encode(image, quality)
-        image[0, 0] ^= 1
-        return data
+        if image.ndim == 3 and image.size:
+            image[0, 0] = 0
+        return super().encode(image, quality)
 
 
 class ReadsMemoryAsItLies(TinyCodec):
@@ -144,16 +144,16 @@ class FirstCallDiffers(TinyCodec):
     calls = 0
 
     def padding(self, num_samples: int, quality: int) -> bytes:
-        self.calls += 1
-        return b"\0" if self.calls == 1 else b""
+        self.calls += quality == 25
+        return b"\0" if quality == 25 and self.calls == 1 else b""
 
 
 class RemembersTheLastPicture(TinyCodec):
-    last = 0
+    last = (0, 0)
 
     def padding(self, num_samples: int, quality: int) -> bytes:
-        changed, self.last = self.last not in (0, num_samples), num_samples
-        return b"\0" if changed else b""
+        before, self.last = self.last, (num_samples, quality)
+        return b"\0" if before[0] == num_samples and before[1] > quality else b""
 
 
 class DependsOnTheThread(TinyCodec):
@@ -182,10 +182,10 @@ class ShrinksWithQuality(TinyCodec):
 
 class WorseBeforeTheBest(TinyCodec):
     def step(self, quality: int) -> float:
-        return super().step(quality) * (1.6 if quality == 21 else 1.0)
+        return super().step(quality) * (2.5 if quality == 21 else 1.0)
 
     def padding(self, num_samples: int, quality: int) -> bytes:
-        return bytes(num_samples // 7 if quality == 21 else 0)
+        return bytes(num_samples // 5 if quality == 21 else 0)
 
 
 class OneLargeStep(TinyCodec):

@@ -28,7 +28,7 @@ def probe_agrees(codec: Codec) -> None:
 
 
 def pixel_limit(codec: Codec) -> None:
-    """`decode` refuses a header of more than `max_pixels` before it allocates."""
+    """`decode` refuses a header of more pixels than `max_pixels`."""
     image = pictures.photograph()
     data = codec.encode(image, codec.quality_scale.sweep[0])
     num_pixels = image.shape[0] * image.shape[1]
