@@ -1,4 +1,4 @@
-"""What every first-party backend promises: the conformance kit, and what only other people's decoders can tell."""
+"""What every first-party backend promises: the conformance kit, and other people's decoders."""
 
 from __future__ import annotations
 

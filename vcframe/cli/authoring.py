@@ -106,9 +106,7 @@ def new(
     if re.fullmatch(r"[a-z][a-z0-9_-]*", name) is None:
         raise UsageError(f"{name!r} cannot name a codec: use a-z, 0-9, - and _, a letter first")
     if name in session.registry.codecs:
-        raise UsageError(
-            f"codec {name!r} exists (plugin {session.registry.codecs[name].plugin!r}); choose another"
-        )
+        raise UsageError(f"there is a codec {name!r} already; choose another name")
     folder = Path(f"vcframe-{name}") if out is None else out
     if folder.exists():
         raise UsageError(f"{folder} exists; name a new folder with --out")
