@@ -62,6 +62,14 @@ BROKEN: dict[str, tuple[str, str]] = {
         "vcframe_metric is not marked with @hookimpl; did you mean 'vcframe_metrics'?",
     ),
     "no hook": ("def codecs(): return []", "implements no hook; hooks: vcframe_codecs"),
+    "newer API": (
+        plugin("raw", body="vcframe_api = 2"),
+        "written for plugin API 2, this vcframe offers API 1; install a newer vcframe",
+    ),
+    "API not a number": (
+        plugin("raw", body="vcframe_api = '1'"),
+        "vcframe_api is '1', not a version such as 1",
+    ),
     "wrapper": (
         plugin("raw", body="@hookimpl(wrapper=True)\ndef vcframe_metrics():\n    return (yield)"),
         "vcframe_metrics is a wrapper",

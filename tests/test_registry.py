@@ -89,6 +89,22 @@ class TestIsolation:
         (line,) = capfd.readouterr().err.splitlines()
         assert line == f"vcframe: skipped plugin 'broken' of vcframe-broken 1.5 (broken_plugin): {why}"
 
+    def test_an_older_api_names_both_versions_and_the_remedy(
+        self, install: Installer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(vcframe.registry, "API_VERSION", 2)
+        monkeypatch.setenv("VCFRAME_PLUGINS", "old,new,silent")
+        for name, body in (("old", "vcframe_api = 1"), ("new", "vcframe_api = 2"), ("silent", "")):
+            install(
+                f"vcframe-{name}", {name: f"{name}_plugin"}, **{f"{name}_plugin": plugin(name, body=body)}
+            )
+        registry = Registry.load()
+        assert list(registry.codecs) == ["new"]
+        for name in ("old", "silent"):
+            assert reason(registry, name) == (
+                "written for plugin API 1, this vcframe offers API 2; install a newer release of the plugin"
+            )
+
     @pytest.mark.parametrize("fault", ["import", "exit", "raising hook", "misspelled hook", "abstract"])
     def test_strict_makes_it_an_error(
         self, fault: str, install: Installer, monkeypatch: pytest.MonkeyPatch

@@ -145,6 +145,8 @@ class Codec(ABC):
     """Further extensions by which files of the format go."""
     quality_scale: ClassVar[QualityScale]
     traits: ClassVar[Traits]
+    known_failures: ClassVar[Mapping[str, str]] = types.MappingProxyType({})
+    """Checks of `vcframe check` that this codec is known to fail, each with the reason."""
 
     @dataclass(frozen=True)
     class Options:

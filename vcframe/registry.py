@@ -33,6 +33,9 @@ from vcframe.codec import Codec, CodecError, PluginError, QualityScale, Traits, 
 GROUP = hookspecs.PROJECT
 """The entry-point group, which is the project's name as pluggy's own convention has it."""
 
+API_VERSION = 1
+"""Of the hooks and of what `vcframe` exports; rises when a plugin written for the last one may break."""
+
 _PLUGIN_FAULTS = (Exception, SystemExit)
 """What a guard holds back: a plugin may not end the process either, but Ctrl-C still does."""
 
@@ -252,11 +255,14 @@ def _installed(subset: str) -> list[_Found]:
 
 
 def _plugin_file(path: Path) -> _Found:
-    return _Found(path.stem, "plugin file", "", str(path), True, lambda: _import_file(path))
+    return _Found(path.stem, "plugin file", "", str(path), True, lambda: import_file(path))
 
 
-def _import_file(path: Path) -> types.ModuleType:
-    """Import one file under a name that no other path shares."""
+def import_file(path: Path) -> types.ModuleType:
+    """Import one file under a name that no other path shares.
+
+    Raises `PluginError` where it is no Python file, and whatever its code raises.
+    """
     if not path.exists():
         raise PluginError("no such file")
     if not path.is_file() or path.suffix != ".py":
@@ -279,6 +285,7 @@ def _import_file(path: Path) -> types.ModuleType:
 def _load(found: _Found) -> _Loaded:
     """Import one plugin, check its hooks and take what they return; raises whatever is wrong with it."""
     plugin = found.load()
+    _check_api(plugin)
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     known = {hook.removeprefix(f"{GROUP}_"): hook for hook in vars(manager.hook) if hook[0] != "_"}
@@ -302,6 +309,18 @@ def _load(found: _Found) -> _Loaded:
         if not (isinstance(getattr(metric, "name", None), str) and callable(metric)):
             raise PluginError(f"metric {metric!r} needs a name and __call__(reference, picture)")
     return _Loaded(found, manager.hook, codecs, metrics, _items(manager.hook.vcframe_suites))
+
+
+def _check_api(plugin: object) -> None:
+    """Refuse a plugin that states another API version; one that states none is taken for the first."""
+    stated = getattr(plugin, "vcframe_api", 1)
+    if type(stated) is not int or stated < 1:
+        raise PluginError(f"vcframe_api is {stated!r}, not a version such as {API_VERSION}")
+    if stated != API_VERSION:
+        remedy = "a newer vcframe" if stated > API_VERSION else "a newer release of the plugin"
+        raise PluginError(
+            f"written for plugin API {stated}, this vcframe offers API {API_VERSION}; install {remedy}"
+        )
 
 
 def _check_unmarked(plugin: object, marked: set[object], known: Mapping[str, str]) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from vcframe.cli import compress, decompress, info, listing, training
+from vcframe.cli import authoring, compress, decompress, info, listing, training
 from vcframe.cli.common import Session, VcframeGroup
 
 __all__ = ["app", "main"]
@@ -46,7 +46,8 @@ def _globals(
 
 
 app.command("codecs")(listing.codecs)
-app.command("plugins")(listing.plugins)
+app.add_typer(authoring.plugins, name="plugins")
+app.command("check")(authoring.check)
 app.command("models")(listing.models)
 app.command("train")(training.train)
 app.command("join")(training.join)

@@ -94,6 +94,8 @@ def _codec_row(codec: Codec, plugin: str, versions: bool) -> dict[str, Any]:
 
 def plugins(ctx: typer.Context, as_json: Json = False) -> None:
     """List the plugins that were found, where each came from, and why one could not be used."""
+    if ctx.invoked_subcommand is not None:
+        return
     session: Session = ctx.obj
     records = session.registry.plugins
     if as_json:
