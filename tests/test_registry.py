@@ -13,7 +13,7 @@ from vcframe import Codec, CodecError, Image, PluginError, UsageError
 from vcframe.metrics import psnr
 from vcframe.registry import Registry
 
-BUILT_IN = ["avif", "hevc", "jpeg", "jpeg2000", "jpegxl", "webp"]
+BUILT_IN = ["avif", "h264", "hevc", "jpeg", "jpeg2000", "jpegxl", "webp"]
 
 
 @pytest.fixture(autouse=True)
