@@ -13,7 +13,7 @@ from vcframe import Codec, CodecError, Image, PluginError, UsageError
 from vcframe.metrics import psnr
 from vcframe.registry import Registry
 
-BUILT_IN = ["avif", "h264", "hevc", "jpeg", "jpeg2000", "jpegxl", "webp"]
+BUILT_IN = ["av1", "avif", "h264", "hevc", "jpeg", "jpeg2000", "jpegxl", "webp"]
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +67,7 @@ class TestFinding:
     def test_an_unknown_name_in_the_subset_is_an_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("VCFRAME_PLUGINS", "jpeg,wepb")
         with pytest.raises(
-            PluginError, match=r"unknown plugin 'wepb'; did you mean 'webp'\?; installed: avif"
+            PluginError, match=r"unknown plugin 'wepb'; did you mean 'webp'\?; installed: av1"
         ):
             Registry.load()
 

@@ -16,7 +16,7 @@ import numpy as np
 from vcframe import Codec, Image
 from vcframe.registry import Registry
 
-NAMES = ["jpeg", "jpeg2000", "webp", "hevc", "avif", "jpegxl", "h264"]
+NAMES = ["jpeg", "jpeg2000", "webp", "hevc", "avif", "jpegxl", "h264", "av1"]
 Decoder = Callable[[bytes], Image]
 
 

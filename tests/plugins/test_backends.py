@@ -38,6 +38,7 @@ SECOND_DECODERS: dict[str, list[Decoder]] = {
     "avif": [decode_opencv, decode_imagecodecs],
     "jpegxl": [],
     "h264": [decode_opencv_video],
+    "av1": [],
 }
 PACKAGES = {
     "jpeg": ("PIL.Image", "pillow"),
@@ -47,6 +48,7 @@ PACKAGES = {
     "avif": ("PIL", "'pillow"),
     "jpegxl": ("imagecodecs", "imagecodecs"),
     "h264": ("av", "av"),
+    "av1": ("av", "av"),
 }
 LIBRARIES = {
     "jpeg": "libjpeg-turbo",
@@ -56,6 +58,7 @@ LIBRARIES = {
     "avif": "libavif",
     "jpegxl": "libjxl",
     "h264": "x264",
+    "av1": "libavcodec",
 }
 CARRIER_BYTES = {"jpegxl": 50}
 """What a payload costs besides itself, where that is more than 10: a naked codestream needs a container."""
