@@ -244,7 +244,7 @@ class TestCoding:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ("IN out.jpg --codec jpgg -q 5", "unknown codec 'jpgg'; did you mean 'jpeg'?"),
+            ("IN out.jpg --codec jpgg -q 5", "unknown codec 'jpgg'; did you mean 'jpeg'"),
             ("IN out.jpg --codec jpeg --plain", "either a quality or a target"),
             ("IN out.jpg --codec jpeg --plain -q 5 --target-bpp 1", "either a quality or a target"),
             ("IN out.jpg --codec jpeg --plain -q 500", "quality 500 is outside 1..95"),

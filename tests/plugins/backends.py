@@ -16,7 +16,7 @@ import numpy as np
 from vcframe import Codec, Image
 from vcframe.registry import Registry
 
-NAMES = ["jpeg", "jpeg2000", "webp", "hevc"]
+NAMES = ["jpeg", "jpeg2000", "webp", "hevc", "avif", "jpegxl", "h264", "av1"]
 Decoder = Callable[[bytes], Image]
 
 
@@ -78,6 +78,12 @@ def decode_opencv_video(data: bytes) -> Image:
     assert good, "OpenCV cannot read the stream"
     assert not capture.read()[0], "OpenCV sees more than one picture"
     return np.asarray(image[..., ::-1], np.uint8)
+
+
+def decode_imagecodecs(data: bytes) -> Image:
+    import imagecodecs
+
+    return np.asarray(imagecodecs.imread(data))
 
 
 def decode_ffmpeg(data: bytes, name: str) -> Image:

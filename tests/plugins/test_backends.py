@@ -11,9 +11,11 @@ from backends import (
     NAMES,
     Decoder,
     colour,
+    decode_imagecodecs,
     decode_opencv,
     decode_opencv_video,
     decode_pillow,
+    largest_difference,
     make_codec,
     photographs,
 )
@@ -27,14 +29,31 @@ SECOND_DECODERS: dict[str, list[Decoder]] = {
     "jpeg2000": [decode_pillow, decode_opencv],
     "webp": [decode_pillow, decode_opencv],
     "hevc": [decode_opencv_video],
+    "avif": [decode_opencv, decode_imagecodecs],
+    "jpegxl": [],
+    "h264": [decode_opencv_video],
+    "av1": [],
 }
 PACKAGES = {
     "jpeg": ("PIL.Image", "pillow"),
     "jpeg2000": ("imagecodecs", "imagecodecs"),
     "webp": ("imagecodecs", "imagecodecs"),
     "hevc": ("av", "av"),
+    "avif": ("PIL", "'pillow"),
+    "jpegxl": ("imagecodecs", "imagecodecs"),
+    "h264": ("av", "av"),
+    "av1": ("av", "av"),
 }
-LIBRARIES = {"jpeg": "libjpeg-turbo", "jpeg2000": "openjpeg", "webp": "libwebp", "hevc": "x265"}
+LIBRARIES = {
+    "jpeg": "libjpeg-turbo",
+    "jpeg2000": "openjpeg",
+    "webp": "libwebp",
+    "hevc": "x265",
+    "avif": "libavif",
+    "jpegxl": "libjxl",
+    "h264": "x264",
+    "av1": "libavcodec",
+}
 
 
 @pytest.fixture(params=NAMES)
@@ -64,7 +83,7 @@ def test_second_decoders_show_the_same_picture(codec: Codec, size: tuple[int, in
         image = tiled(source, size)
         data = codec.encode(image, codec.quality_scale.native(0.4))
         for decoder in SECOND_DECODERS[codec.name]:
-            (assert_same_video if codec.name == "hevc" else np.testing.assert_array_equal)(
+            (assert_same_video if decoder is decode_opencv_video else np.testing.assert_array_equal)(
                 codec.decode(data), decoder(data)
             )
 
@@ -73,7 +92,8 @@ def assert_same_video(ours: Image, theirs: Image) -> None:
     """A video player shows RGB, cannot crop an odd side in 4:2:0, and doubles the chroma in its own way."""
     height, width = ours.shape[:2]
     if ours.ndim == 2:
-        np.testing.assert_array_equal(np.stack([ours] * 3, axis=2), theirs)
+        # H.264's decoder gives grey pictures flat chroma, of which small ones get a tint of 2 in the player.
+        assert largest_difference(np.stack([ours] * 3, axis=2), theirs) <= 2
         return
     assert theirs.shape == (height + height % 2, width + width % 2, 3)
     # Weights of BT.601: the planes agree, so luma may differ by the player's rounding only.

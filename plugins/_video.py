@@ -1,0 +1,132 @@
+"""One picture through a video codec of FFmpeg (PyAV): planes, frames, and the two calls.
+
+Colour is full-range BT.601 YCbCr, converted by OpenCV in fixed point. `chroma` is `chroma_format_idc` of
+ITU-T H.264 and H.265: 0 grey, 1 for 4:2:0, 3 for 4:4:4.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from vcframe import CodecError, Image
+
+FORMATS = {0: "gray", 1: "yuv420p", 3: "yuv444p"}
+FULL_RANGE, BT601 = 2, 6
+"""FFmpeg's AVCOL_RANGE_JPEG and AVCOL_SPC_SMPTE170M."""
+
+
+def padded(image: Image, minimum: int, multiple: int) -> Image:
+    """Extend both sides to `multiple` and to at least `minimum` by repeating the last row and column."""
+    coded = [max(minimum, -(-side // multiple) * multiple) for side in image.shape[:2]]
+    extra = [(0, to - side) for to, side in zip(coded, image.shape, strict=False)]
+    return np.pad(image, extra + [(0, 0)] * (image.ndim - 2), mode="edge")
+
+
+def to_planes(image: Image, chroma: int) -> list[Image]:
+    """Luma, then Cb and Cr; 4:2:0 averages 2x2, with the edge repeated where a side is odd."""
+    import cv2
+
+    if chroma == 0:
+        return [image]
+    converted = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb), np.uint8)
+    y, cr, cb = (np.ascontiguousarray(converted[:, :, i]) for i in range(3))
+    return [y, cb, cr] if chroma == 3 else [y, _halved(cb), _halved(cr)]
+
+
+def _halved(plane: Image) -> Image:
+    wide = padded(plane, 2, 2).astype(np.uint16)
+    total = wide[::2, ::2] + wide[1::2, ::2] + wide[::2, 1::2] + wide[1::2, 1::2]
+    return ((total + 2) >> 2).astype(np.uint8)
+
+
+def encode_planes(encoder: str, planes: list[Image], chroma: int, options: dict[str, str]) -> bytes:
+    """What FFmpeg's `encoder` makes of one picture, in one thread. Raises what PyAV raises."""
+    from fractions import Fraction
+
+    import av
+
+    height, width = planes[0].shape
+    context: Any = av.CodecContext.create(encoder, "w")
+    context.width, context.height, context.pix_fmt = width, height, FORMATS[chroma]
+    context.time_base, context.framerate = Fraction(1, 25), Fraction(25)
+    context.color_range, context.colorspace = FULL_RANGE, BT601
+    context.thread_count = 1
+    context.options = options
+    frame: Any = av.VideoFrame(width, height, FORMATS[chroma])
+    frame.color_range, frame.colorspace = FULL_RANGE, BT601
+    for target, plane in zip(frame.planes, planes, strict=True):
+        rows = np.zeros((target.height, target.line_size), np.uint8)
+        rows[:, : plane.shape[1]] = plane
+        target.update(rows)
+    return b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)])
+
+
+def decode_picture(codec: str, decoder: str, data: bytes, shape: tuple[int, int, int]) -> Image:
+    """The top left `(height, width, channels)` of the only picture, RGB or grey; damage is a `CodecError`."""
+    import av
+
+    try:
+        context: Any = av.CodecContext.create(decoder, "r")
+        context.thread_count = 1
+        context.options = {"err_detect": "explode"}
+        frames = [*context.decode(av.Packet(data)), *context.decode(None)]
+    except Exception as error:
+        raise CodecError(f"{codec}: decoding failed: {error}") from error
+    if len(frames) != 1 or frames[0].is_corrupt:
+        raise CodecError(f"{codec}: the stream is damaged or does not hold exactly one picture")
+    height, width, channels = shape
+    image = _from_frame(codec, frames[0], channels)[:height, :width]
+    if image.shape[:2] != (height, width):
+        raise CodecError(f"{codec}: header says {width}x{height}, decoded {image.shape[1]}x{image.shape[0]}")
+    return np.ascontiguousarray(image)
+
+
+def _from_frame(codec: str, frame: Any, channels: int) -> Image:
+    """The whole picture; 4:2:0 chroma is doubled bilinearly."""
+    import cv2
+
+    layout = frame.format.name.replace("yuvj", "yuv")
+    if layout not in FORMATS.values() or int(frame.color_range) != FULL_RANGE:
+        raise CodecError(
+            f"{codec}: {frame.format.name} pictures that are not 8-bit full range are not supported"
+        )
+    planes = [
+        np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
+        for plane in frame.planes
+    ]
+    # FFmpeg's H.264 decoder adds flat chroma planes to grey pictures.
+    if channels == 1:
+        return planes[0]
+    if len(planes) != 3:
+        raise CodecError(f"{codec}: the header announces colour and the picture is grey")
+    y, *chroma = planes
+    height, width = y.shape
+    if layout == "yuv420p":
+        size = 2 * chroma[0].shape[1], 2 * chroma[0].shape[0]
+        doubled = [cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR) for plane in chroma]
+        chroma = [np.asarray(plane[:height, :width], np.uint8) for plane in doubled]
+    cb, cr = chroma
+    return np.asarray(cv2.cvtColor(cv2.merge([y, cr, cb]), cv2.COLOR_YCrCb2RGB), np.uint8)
+
+
+def missing(encoder: str, library: str) -> str | None:
+    """Why PyAV's `encoder` cannot run here, and what to install."""
+    try:
+        import av
+        import cv2  # noqa: F401
+
+        av.CodecContext.create(encoder, "w")
+    except Exception as error:
+        packages = "pip install av opencv-python-headless"
+        return f"PyAV with {library} or OpenCV is missing ({error}); install with: {packages}"
+    return None
+
+
+def versions() -> str:
+    """FFmpeg's decoders and PyAV."""
+    import av
+
+    number = ".".join(map(str, av.library_versions["libavcodec"]))
+    return f"libavcodec {number} (PyAV {av.__version__})"
