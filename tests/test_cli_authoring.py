@@ -125,7 +125,7 @@ def test_an_installed_package_trains_and_compresses(tmp_path: Path, photo: Image
 
     (plugin,) = [row for row in json.loads(installed("plugins", "--json")) if row["name"] == "mine"]
     assert (plugin["distribution"], plugin["codecs"]) == ("vcframe-mine", ["mine"])
-    installed("train", "--codec", "mine", "--steps", "2", "--scale", "2", "--out", "run", "--device", "cpu")
+    installed("train", "--codec", "mine", "--steps", "5", "--scale", "2", "--out", "run", "--device", "cpu")
     model = ("--model", "run/model.safetensors")
     installed("compress", "photo.png", "photo.vcf", "--codec", "mine", "-q", "22", "--scale", "2", *model)
     installed("decompress", "photo.vcf", "restored.png", *model)
