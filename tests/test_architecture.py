@@ -26,6 +26,7 @@ ROOMS = (
     "metrics",
     "networks",
     "model",
+    "virtual",
     "learning",
     "stream",
     "coder",

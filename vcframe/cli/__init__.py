@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from vcframe.cli import coding, listing, training
+from vcframe.cli import coding, listing, training, virtual
 from vcframe.cli.common import Session, VcframeGroup
 
 __all__ = ["app", "main"]
@@ -54,6 +54,7 @@ app.command("compress")(coding.compress)
 app.command("decompress")(coding.decompress)
 app.command("evaluate")(training.evaluate)
 app.command("demo")(training.demo)
+app.add_typer(virtual.app, name="virtual")
 
 
 def main() -> None:
