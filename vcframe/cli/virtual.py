@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Annotated
@@ -82,7 +83,7 @@ def fit(
     )
     try:
         with ProgressBar() as bar:
-            result = fit_virtual(config, session.registry, lambda progress: show_progress(bar, progress))
+            result = fit_virtual(config, session.registry, functools.partial(show_progress, bar))
     except Interrupted as error:
         fail(ctx, str(error), status=INTERRUPTED)
         return

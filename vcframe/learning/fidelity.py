@@ -33,15 +33,16 @@ SIDE = 256
 """Derivatives are measured on the middle of each picture, this many pixels a side."""
 
 CONVENTION = (
-    "pixel: squared error against the real decoded picture over that of the picture itself, summed over the "
-    "pictures of a quality, then averaged over the qualities; bits: |predicted / real - 1| over all pictures and "
-    "qualities, of the bits net of a flat picture's file (net), and of the whole file, that flat file's length "
-    "added to the prediction (file), where a stand-in's bits are first scaled by its best constant for each "
-    "quality on these very pictures; rank: Spearman over all pictures and qualities, net bits per pixel; "
-    "agreement: cosine, over all pictures and qualities, between predicted and real change of log(mse against "
-    "the unmoved picture) and of log(net bits), the real ones central differences over perturbations of "
-    f"{STEP_LEVELS:g} grey levels RMS on the middle {SIDE}x{SIDE}; random: white noise; learned: against each "
-    "one's own gradient of the sum of both logarithms, with that sum's mean predicted and real change"
+    "pixel: squared error against the real decoded picture over that of the picture itself, summed "
+    "over the pictures of a quality, then averaged over the qualities; bits: |predicted / real - 1| "
+    "over all pictures and qualities, of the bits net of a flat picture's file (net), and of the "
+    "whole file, that flat file's length added to the prediction (file), where a stand-in's bits are "
+    "first scaled by its best constant for each quality on these very pictures; rank: Spearman over "
+    "all pictures and qualities, net bits per pixel; agreement: cosine, over all pictures and "
+    "qualities, between predicted and real change of log(mse) against the unmoved picture and of "
+    f"log(net bits), the real ones by central differences over perturbations of {STEP_LEVELS:g} grey "
+    f"levels RMS on the middle {SIDE}x{SIDE}; random: white noise; learned: against each one's own "
+    "gradient of the sum of both logarithms, with that sum's mean predicted and real change"
 )
 
 

@@ -116,8 +116,8 @@ def fit(
     """Train one system and leave `model.safetensors`, `report.json` and `config.json` in `config.out`.
 
     Another `run_type` may leave something else. Continues where a checkpoint of the same configuration
-    stands in the folder. Raises `Interrupted` after Ctrl-C, with a checkpoint saved; `TrainingError` where the
-    loss is no longer finite; `UsageError` for settings that do not fit the codec or the folder.
+    stands in the folder. Raises `Interrupted` after Ctrl-C, with a checkpoint saved; `TrainingError` where
+    the loss is no longer finite; `UsageError` for settings that do not fit the codec or the folder.
     """
     codec = registry.codec_from_config(config.codec)
     if config.quality is not None:

@@ -89,8 +89,8 @@ class SmallVirtualCodec(nn.Module):
 
     What every transform codec does at low rate is set small coefficients to zero, of luma and of two colour
     differences, and most keep the latter at half size only. So luma and halved colour go through a `DeadZone`
-    each, with thresholds that a network shifts from block to block; of the colour detail in between a share is
-    kept. The network also adds what is not shrinkage (prediction, filters) and corrects the count of bits.
+    each, with thresholds that a network shifts from block to block; of the colour detail in between a share
+    is kept. The network also adds what is not shrinkage (prediction, filters) and corrects the bits.
     """
 
     grid = 8
