@@ -138,3 +138,20 @@ def test_virtual_codec_starts_as_a_dead_zone_that_narrows_with_quality() -> None
     bits = [float(bits_B) for _, bits_B in outputs]
     assert errors[0] > errors[1] > errors[2] > 0
     assert bits[0] < bits[1] < bits[2]
+
+
+@pytest.mark.parametrize("unit", [0.1, 0.6])
+def test_what_lies_in_the_dead_zone_has_no_slope(unit: float) -> None:
+    """A codec drops faint detail whatever its size: the bits must not tilt with it, as a logarithm would."""
+    virtual = build_networks("small", 1, 8).virtual
+    unit_B, x = torch.tensor([unit]), torch.full((1, 3, 64, 64), 0.6)
+    detail = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) / 255
+
+    def bits(levels: float) -> tuple[float, float]:
+        leaf = (x + levels * detail).requires_grad_()
+        _, bits_B = virtual(leaf, unit_B)
+        (gradient,) = torch.autograd.grad(bits_B.sum(), leaf)
+        return float(bits_B), float((gradient * detail).sum())
+
+    faint, strong = bits(0.1), bits(30.0)
+    assert abs(faint[1]) < 0.2 * (strong[0] - faint[0]) / 30

@@ -70,7 +70,7 @@ def make_analytic_jpeg(codec: Codec) -> Any:
             planes = F.conv2d(padded, self.colour)
             luma, bits = self.plane(planes[:, :1], luma_steps)
             chroma = F.avg_pool2d(planes[:, 1:], 2) if halved else planes[:, 1:]
-            for_both = [self.plane(plane, chroma_steps) for plane in chroma.split(1, 1)]
+            for_both = [self.plane(plane, chroma_steps) for plane in chroma.chunk(2, 1)]
             chroma = torch.cat([plane for plane, _ in for_both], 1)
             if halved:
                 # What libjpeg calls fancy upsampling: weights of 3/4 and 1/4.

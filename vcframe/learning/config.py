@@ -81,7 +81,7 @@ class TrainConfig(BaseModel):
         if values.get("preset") == "paper":
             values = {"learning_rate": 3e-4, "batch": 8, **values}
         if values.get("schedule") == "virtual":
-            side = 256 * values.get("scale", 1)
+            side = 192 * values.get("scale", 1)
             values = {"scale": 1, "batch": 2, "patch": side, "crop": side, **values}
         try:
             return cls(**values)
