@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -99,7 +100,6 @@ def test_quality_gain_interpolates_between_its_knots() -> None:
 
 
 def test_resampling_agrees_with_pillow() -> None:
-    import numpy as np
     import PIL.Image
     import skimage.data
 
@@ -140,18 +140,16 @@ def test_virtual_codec_starts_as_a_dead_zone_that_narrows_with_quality() -> None
     assert bits[0] < bits[1] < bits[2]
 
 
-@pytest.mark.parametrize("unit", [0.1, 0.6])
-def test_what_lies_in_the_dead_zone_has_no_slope(unit: float) -> None:
-    """A codec drops faint detail whatever its size: the bits must not tilt with it, as a logarithm would."""
-    virtual = build_networks("small", 1, 8).virtual
-    unit_B, x = torch.tensor([unit]), torch.full((1, 3, 64, 64), 0.6)
-    detail = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) / 255
+def test_excess_is_the_logarithm_over_the_threshold_and_flat_deep_below_it() -> None:
+    """A cusp at zero would give the faintest detail the steepest slope, where a codec has none."""
+    from vcframe.networks.small import DeadZone
 
-    def bits(levels: float) -> tuple[float, float]:
-        leaf = (x + levels * detail).requires_grad_()
-        _, bits_B = virtual(leaf, unit_B)
-        (gradient,) = torch.autograd.grad(bits_B.sum(), leaf)
-        return float(bits_B), float((gradient * detail).sum())
-
-    faint, strong = bits(0.1), bits(30.0)
-    assert abs(faint[1]) < 0.2 * (strong[0] - faint[0]) / 30
+    zone, unit_B = DeadZone(1), torch.tensor([0.5])
+    threshold = float(zone.threshold(unit_B).exp()) / 255
+    ratios = (0.0, 0.02, 1.0, 10.0, -10.0)
+    zero, faint, one, ten, minus = (
+        float(zone.excess(torch.full((1, 1, 1, 1), ratio * threshold), unit_B).detach()) for ratio in ratios
+    )
+    assert faint - zero < 0.05
+    assert one == pytest.approx(0, abs=0.01)
+    assert ten == minus == pytest.approx(np.log(10), abs=0.01)
