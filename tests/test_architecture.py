@@ -27,6 +27,7 @@ ROOMS = (
     "metrics",
     "networks",
     "model",
+    "virtual",
     "learning",
     "stream",
     "ways",

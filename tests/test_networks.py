@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -99,7 +100,6 @@ def test_quality_gain_interpolates_between_its_knots() -> None:
 
 
 def test_resampling_agrees_with_pillow() -> None:
-    import numpy as np
     import PIL.Image
     import skimage.data
 
@@ -121,10 +121,10 @@ def test_rounding_has_256_levels_and_passes_the_gradient() -> None:
 def test_cosine_basis_agrees_with_scipy() -> None:
     import scipy.fft
 
-    from vcframe.networks.small import cosine_basis
+    from vcframe.networks.virtual import cosine_basis
 
-    block = torch.rand(3, 8, 8, dtype=torch.float64)
-    ours = cosine_basis(3, 8).double() @ block.flatten()
+    block = torch.rand(8, 8, dtype=torch.float64)
+    ours = cosine_basis(8).double() @ block.flatten()
     expected = torch.from_numpy(scipy.fft.dctn(block.numpy(), norm="ortho")).flatten()
     assert torch.allclose(ours, expected, atol=1e-5)
 
@@ -138,3 +138,18 @@ def test_virtual_codec_starts_as_a_dead_zone_that_narrows_with_quality() -> None
     bits = [float(bits_B) for _, bits_B in outputs]
     assert errors[0] > errors[1] > errors[2] > 0
     assert bits[0] < bits[1] < bits[2]
+
+
+def test_excess_is_the_logarithm_over_the_threshold_and_flat_deep_below_it() -> None:
+    """A cusp at zero would give the faintest detail the steepest slope, where a codec has none."""
+    from vcframe.networks.virtual import DeadZone
+
+    zone, unit_B = DeadZone(1), torch.tensor([0.5])
+    threshold = float(zone.threshold(unit_B).exp()) / 255
+    ratios = (0.0, 0.02, 1.0, 10.0, -10.0)
+    zero, faint, one, ten, minus = (
+        float(zone.excess(torch.full((1, 1, 1, 1), ratio * threshold), unit_B).detach()) for ratio in ratios
+    )
+    assert faint - zero < 0.05
+    assert one == pytest.approx(0, abs=0.01)
+    assert ten == minus == pytest.approx(np.log(10), abs=0.01)

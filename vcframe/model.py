@@ -208,7 +208,7 @@ def list_models(codec_name: str | None = None, folders: Iterable[Path] = ()) -> 
     for folder in (*folders, shipped, *extra):
         for path in sorted(folder.glob("*.safetensors")):
             try:
-                with _opened(path) as file:
+                with opened(path) as file:
                     card, digest = _read_card(path, file)
             except ModelError as error:
                 warn_once(f"skipped {error}")
@@ -267,7 +267,7 @@ def _weights(networks: Mapping[int, Networks]) -> dict[str, Tensor]:
 
 
 def _read(path: Path) -> tuple[Card, dict[str, Tensor]]:
-    with _opened(path) as file:
+    with opened(path) as file:
         card, digest = _read_card(path, file)
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     if digest != weights_digest(weights):
@@ -276,7 +276,8 @@ def _read(path: Path) -> tuple[Card, dict[str, Tensor]]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> Iterator[Any]:
+    """A safetensors file, open for reading; raises `ModelError` where it is none."""
     try:
         with safe_open(path, framework="pt") as file:
             yield file

@@ -146,7 +146,11 @@ class Registry:
         return _available(self._class(name).from_config(config))
 
     def virtual_codec(self, codec: Codec) -> Any | None:
-        """The first virtual codec that a plugin offers for `codec`, or None where none does.
+        """The first of `virtual_codecs`, or None where there is none."""
+        return next((virtual for _, virtual in self.virtual_codecs(codec)), None)
+
+    def virtual_codecs(self, codec: Codec) -> Iterator[tuple[str, Any]]:
+        """Every virtual codec that plugins offer for `codec`, each after its plugin's name.
 
         Plugin files are asked first, then installed plugins by name; `tryfirst` and `trylast` are honoured
         across plugins. A plugin that raises is reported as in `load` and passed over.
@@ -158,8 +162,7 @@ class Registry:
                 _report(plugin.found, error)
                 continue
             if virtual is not None:
-                return virtual
-        return None
+                yield plugin.found.name, virtual
 
     def metrics(self) -> tuple[Any, ...]:
         """Every metric that plugins offer."""

@@ -101,6 +101,8 @@ def train(
     from vcframe.learning import Interrupted, TrainConfig, fit_scales
     from vcframe.networks import SCALES
 
+    if schedule == "virtual":
+        raise UsageError("--schedule virtual: vcframe virtual fit does that")
     scale = scale or ("2" if schedule == "paper" else "all")
     if scale not in ("all", *map(str, SCALES)):
         raise UsageError(f"--scale {scale}: give all, 1 or 2")
@@ -123,7 +125,9 @@ def train(
     )
     try:
         with ProgressBar() as bar:
-            result = fit_scales(config, scales, session.registry, lambda progress: _show(bar, progress))
+            result = fit_scales(
+                config, scales, session.registry, lambda progress: show_progress(bar, progress)
+            )
     except Interrupted as error:
         fail(ctx, str(error), status=INTERRUPTED)
         return
@@ -267,7 +271,7 @@ def demo(
 
     try:
         with ProgressBar() as bar:
-            result = run_demo(session.registry, out, minutes, lambda progress: _show(bar, progress))
+            result = run_demo(session.registry, out, minutes, lambda progress: show_progress(bar, progress))
     except Interrupted as error:
         fail(ctx, str(error), status=INTERRUPTED)
         return
@@ -277,7 +281,8 @@ def demo(
         print_demo(result, console())
 
 
-def _show(bar: ProgressBar, progress: Progress) -> None:
+def show_progress(bar: ProgressBar, progress: Progress) -> None:
+    """One step of a run on the bar; pictures that were left out as notes."""
     from vcframe.learning.loop import SKIPPED
 
     if progress.phase == SKIPPED:

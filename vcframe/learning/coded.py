@@ -93,6 +93,8 @@ class CodedCrop:
     unit: float
     plain_mse: float
     """Error of the plainly enlarged decoded picture over the whole crop, samples in 0..1."""
+    net_bits: float
+    """As in `Coded`, of the whole crop."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ class CodedBatch:
     decoded: Tensor
     unit_B: Tensor
     plain_mse_B: Tensor
+    net_bits_B: Tensor
 
 
 class CodedPool:
@@ -149,7 +152,8 @@ class CodedPool:
         crops = [self.jobs[int(job)].result() for job in chosen]
         unit_B = torch.tensor([crop.unit for crop in crops])
         plain_mse_B = torch.tensor([crop.plain_mse for crop in crops])
-        return CodedBatch(original, description, decoded, unit_B, plain_mse_B)
+        net_bits_B = torch.tensor([crop.net_bits for crop in crops])
+        return CodedBatch(original, description, decoded, unit_B, plain_mse_B, net_bits_B)
 
     def _patch(self, crop: CodedCrop, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         scale, side = self.config.scale, self.config.patch // self.config.scale
@@ -164,21 +168,22 @@ class CodedPool:
         quality = draw_quality(self.room.codec, self.config, rng)
         unit = self.room.codec.quality_scale.unit(quality)
         description = self.describe(picture, unit)
-        decoded = self.room.roundtrip(description, quality).picture
-        original = to_chw(picture)
-        enlarged = upsample(to_chw(decoded)[None].float(), self.config.scale)[0]
+        coded = self.room.roundtrip(description, quality)
+        original, decoded = to_chw(picture), to_chw(coded.picture)
+        enlarged = upsample(decoded[None].float(), self.config.scale)[0]
         plain_mse = float(((enlarged - original.float()) / 255).square().mean())
-        return CodedCrop(original, to_chw(description), to_chw(decoded), unit, plain_mse)
+        return CodedCrop(original, to_chw(description), decoded, unit, plain_mse, coded.net_bits)
 
 
 def draw_quality(codec: Codec, config: TrainConfig, rng: np.random.Generator) -> float:
     """A quality from the whole sweep; the one quality of the paper schedule.
 
-    The lower half of the sweep, where there is most to gain, is drawn three times as often as the upper.
+    The lower half of the sweep, where there is most to gain, is drawn three times as often as the upper; a
+    virtual codec alone learns all of it alike.
     """
     if config.quality is not None:
         return codec.quality_scale.check(config.quality)
-    return codec.quality_scale.native(float(rng.beta(1.0, 2.0)))
+    return codec.quality_scale.native(float(rng.beta(1.0, 1.0 if config.schedule == "virtual" else 2.0)))
 
 
 def to_chw(image: Image) -> Tensor:

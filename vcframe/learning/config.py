@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from vcframe.codec import UsageError
 from vcframe.networks import Preset
 
-Schedule = Literal["joint", "post", "paper"]
-"""`post`: the post-processing network alone, behind plain resampling."""
+Schedule = Literal["joint", "post", "paper", "virtual"]
+"""`post`: the post-processing network alone, behind plain resampling. `virtual`: a virtual codec alone."""
 
 
 class TrainConfig(BaseModel):
@@ -62,6 +62,8 @@ class TrainConfig(BaseModel):
             raise ValueError("the paper preset has one quality and no bits: use schedule paper")
         if self.preset == "paper" and self.channels != 1:
             raise ValueError("the paper preset codes luma: channels must be 1")
+        if self.schedule == "virtual" and self.patch != self.crop:
+            raise ValueError(f"a virtual codec learns from whole crops: patch must be {self.crop}")
         if self.patch > self.crop:
             raise ValueError(f"patch {self.patch} is larger than crop {self.crop}")
         return self
@@ -71,12 +73,16 @@ class TrainConfig(BaseModel):
         """Build; raises `UsageError` with one line that names the setting and what is wrong.
 
         Left open, settings follow the paper where it is asked for: luma for its schedule; for its networks,
-        which are heavy and have no skip connections, a smaller batch and learning rate.
+        which are heavy and have no skip connections, a smaller batch and learning rate. A virtual codec
+        learns from whole coded crops, because bits cannot be cut: larger ones, and fewer at a time.
         """
         if values.get("schedule") == "paper":
             values = {"channels": 1, **values}
         if values.get("preset") == "paper":
             values = {"learning_rate": 3e-4, "batch": 8, **values}
+        if values.get("schedule") == "virtual":
+            side = 192 * values.get("scale", 1)
+            values = {"scale": 1, "batch": 2, "patch": side, "crop": side, **values}
         try:
             return cls(**values)
         except ValidationError as error:

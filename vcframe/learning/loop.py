@@ -57,6 +57,7 @@ nothing); at half size it decides what of the picture is kept.
 """
 
 POST_PLAN = (("post", 1.0),)
+VIRTUAL_PLAN = (("virtual", 1.0),)
 
 PAPER_ROUNDS = 3
 PAPER_ROUND = (("post", 0.14), ("virtual", 0.1), ("description", 0.05))
@@ -106,12 +107,17 @@ class State:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-def fit(config: TrainConfig, registry: Registry, on_progress: Callable[[Progress], None]) -> TrainResult:
+def fit(
+    config: TrainConfig,
+    registry: Registry,
+    on_progress: Callable[[Progress], None],
+    run_type: type[Run] | None = None,
+) -> TrainResult:
     """Train one system and leave `model.safetensors`, `report.json` and `config.json` in `config.out`.
 
-    Continues where a checkpoint of the same configuration stands in the folder. Raises `Interrupted` after
-    Ctrl-C, with a checkpoint saved; `TrainingError` where the loss is no longer finite; `UsageError` for
-    settings that do not fit the codec or the folder.
+    Another `run_type` may leave something else. Continues where a checkpoint of the same configuration
+    stands in the folder. Raises `Interrupted` after Ctrl-C, with a checkpoint saved; `TrainingError` where
+    the loss is no longer finite; `UsageError` for settings that do not fit the codec or the folder.
     """
     codec = registry.codec_from_config(config.codec)
     if config.quality is not None:
@@ -129,8 +135,9 @@ def fit(config: TrainConfig, registry: Registry, on_progress: Callable[[Progress
     try:
         for line in source.skipped:
             on_progress(Progress(SKIPPED, 0, config.steps, 0.0, None, 0.0, line))
-        shop = Workshop(config, engine, room, source, networks)
-        run = Run(config, shop, on_progress, saved, start_id=start.id if start else None)
+        workshop = Workshop(config, engine, room, source, networks)
+        start_id = start.id if start else None
+        run = (run_type or Run)(config, workshop, on_progress, saved, start_id)
         with _stop_between_steps():
             return run.to_the_end()
     finally:
@@ -166,7 +173,6 @@ class Run:
     def to_the_end(self) -> TrainResult:
         """Take every step that is left, then write the model."""
         try:
-            self.anchor = measure(self.shop, with_networks=False)
             while self.state.phase < len(self.plan):
                 self._run_phase()
                 self._save_checkpoint({})
@@ -258,10 +264,11 @@ class Run:
 
     def _validate(self) -> None:
         """Judge the networks on real files; keep them if they are the best so far."""
-        assert self.anchor is not None
         name = self.plan[self.state.phase][0]
         if name == "virtual":
             return
+        if self.anchor is None:
+            self.anchor = measure(self.shop, with_networks=False)
         curve = measure(self.shop, with_networks=True)
         score = gain_percent(self.anchor, curve)
         if name == "post":
@@ -408,7 +415,12 @@ def _read_checkpoint(config: TrainConfig) -> dict[str, Any] | None:
 
 
 def _plan(config: TrainConfig) -> tuple[tuple[str, float], ...]:
-    plans = {"joint": JOINT_PLAN[config.scale], "post": POST_PLAN, "paper": PAPER_PLAN}
+    plans = {
+        "joint": JOINT_PLAN[config.scale],
+        "post": POST_PLAN,
+        "paper": PAPER_PLAN,
+        "virtual": VIRTUAL_PLAN,
+    }
     return plans[config.schedule]
 
 

@@ -84,7 +84,7 @@ def open_files(sources: Sequence[str]) -> FileSource:
     def load(path: Path) -> tuple[str, Image] | None:
         try:
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            return digest, _middle(as_colour(read_image(path)))
+            return digest, middle(as_colour(read_image(path)), MAX_SIDE)
         except (ImageError, OSError) as error:
             skipped.append(str(error))
             return None
@@ -167,6 +167,7 @@ def to_channels(picture: Image, channels: int) -> Image:
     return luma(picture) if channels == 1 else picture
 
 
-def _middle(picture: Image) -> Image:
-    top, left = (max(s - MAX_SIDE, 0) // 2 for s in picture.shape[:2])
-    return np.ascontiguousarray(picture[top : top + MAX_SIDE, left : left + MAX_SIDE])
+def middle(picture: Image, side: int) -> Image:
+    """The middle of a picture, at most `side` pixels a side."""
+    top, left = (max(s - side, 0) // 2 for s in picture.shape[:2])
+    return np.ascontiguousarray(picture[top : top + side, left : left + side])

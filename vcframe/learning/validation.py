@@ -13,7 +13,7 @@ from vcframe.codec import Image
 from vcframe.images import to_image, to_tensor
 from vcframe.learning.coded import MIN_NET_BITS, Coded, Describe
 from vcframe.learning.phases import Workshop, network_describe, plain_describe
-from vcframe.learning.sources import to_channels
+from vcframe.learning.sources import middle, to_channels
 from vcframe.metrics import RatePoint, bd_rate, psnr, psnr_at_bpp
 from vcframe.networks import upsample
 
@@ -52,7 +52,7 @@ def measure(workshop: Workshop, with_networks: bool) -> Curve:
     scale_of = workshop.room.codec.quality_scale
     units = UNITS if config.quality is None else (scale_of.unit(config.quality),)
     rows, bits = [], []
-    pictures = [to_channels(_middle(p), config.channels) for p in workshop.source.validation]
+    pictures = [to_channels(middle(p, SIDE), config.channels) for p in workshop.source.validation]
     jobs = [(p, scale_of.native(u)) for p in pictures for u in units]
     coding = [workshop.room.threads.submit(_code, workshop, describe, p, q) for p, q in jobs]
     results = []
@@ -104,11 +104,6 @@ def _restore(workshop: Workshop, decoded: Image, unit: float, picture: Image, wi
         if with_networks:
             return to_image(workshop.networks.post(d_BCHW, unit_B, size)[0].cpu())
         return to_image(upsample(d_BCHW, workshop.config.scale)[0, :, : size[0], : size[1]].cpu())
-
-
-def _middle(picture: Image) -> Image:
-    top, left = (max(s - SIDE, 0) // 2 for s in picture.shape[:2])
-    return np.ascontiguousarray(picture[top : top + SIDE, left : left + SIDE])
 
 
 def interpolate(units: Sequence[float], values: Sequence[float], unit: float) -> float:

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from vcframe.networks.layers import count_macs, count_parameters, downsample, upsample
 from vcframe.networks.paper import PaperDescription, PaperPostProcessing
-from vcframe.networks.small import SmallDescription, SmallPostProcessing, SmallVirtualCodec
+from vcframe.networks.small import SmallDescription, SmallPostProcessing
 from vcframe.networks.tiles import PictureNetwork, scaled
+from vcframe.networks.virtual import SmallVirtualCodec
 
 Preset = Literal["small", "paper"]
 PRESETS: tuple[Preset, ...] = ("small", "paper")
@@ -28,6 +29,7 @@ __all__ = [
     "Networks",
     "Preset",
     "build_networks",
+    "build_virtual_codec",
     "count_macs",
     "count_parameters",
     "downsample",
@@ -59,9 +61,14 @@ def build_networks(preset: Preset, scale: int, block: int, channels: int = 3) ->
     return Networks(
         SmallDescription(channels, scale, block),
         SmallPostProcessing(channels, scale),
-        SmallVirtualCodec(channels),
+        build_virtual_codec(channels),
         channels,
     )
+
+
+def build_virtual_codec(channels: int = 3) -> nn.Module:
+    """A fresh virtual codec `(x_BCHW, unit_B) -> (decoded_BCHW, bits_B)` for any codec."""
+    return SmallVirtualCodec(channels)
 
 
 def round_to_8_bit(x_BCHW: Tensor) -> Tensor:

@@ -10,13 +10,11 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vcframe.networks.layers import (
     QualityTable,
-    ResidualBlock,
     Trunk,
     downsample,
     pad_to_multiple,
@@ -87,72 +85,6 @@ class SmallPostProcessing(PictureNetwork):
         return plain + residual[..., : size[0], : size[1]]
 
 
-class SmallVirtualCodec(nn.Module):
-    """The codec's differentiable stand-in: a soft dead zone over 8x8 cosine coefficients, moved by a network.
-
-    What every transform codec does at low rate is set small coefficients to zero. So each coefficient of the
-    description is kept to the share `1 - gate`, where the gate falls with the coefficient's magnitude from a
-    threshold that belongs to the coefficient and the quality, and that a network shifts from block to block.
-    The network also adds what is not shrinkage (prediction, filters). Bits are counted from what is kept.
-    """
-
-    grid = 8
-    width = 96
-    basis: Tensor
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        size = channels * self.grid**2
-        self.register_buffer("basis", cosine_basis(channels, self.grid)[:, :, None, None], persistent=False)
-        self.head = nn.Conv2d(2 * size, self.width, 1)
-        self.head_quality = QualityTable(self.width, 0.0, 0.0)
-        self.blocks = nn.ModuleList(ResidualBlock(self.width) for _ in range(3))
-        self.tail = nn.Conv2d(self.width, 2 * size + 1, 1)
-        nn.init.zeros_(self.tail.weight)
-        nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]  # a convolution with bias always has one
-        # Logarithm of the magnitude, in grey levels, at which half of a coefficient is kept: from about 50
-        # levels at the worst quality to under one at the best.
-        self.threshold = QualityTable(size, 4.0, 0.0, speed=5.0)
-        self.sharpness = nn.Parameter(torch.full((size, 1, 1), 3.0))
-        self.bits_per_log = QualityTable(size, -2.0, -0.5, speed=5.0)
-        self.bits_per_block = QualityTable(1, 0.0, 0.0, speed=5.0)
-
-    def forward(self, x_BCHW: Tensor, unit_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Description `(B, C, h, w)` in 0..1 to the decoded picture, same shape, and the bits, `(B,)`."""
-        height, width = x_BCHW.shape[-2:]
-        blocks = F.pixel_unshuffle(pad_to_multiple(x_BCHW - 0.5, self.grid), self.grid)
-        coefficients = F.conv2d(blocks, self.basis)
-        log_size = torch.log1p(255 * coefficients.abs())
-        hidden = self.head(torch.cat([4 * coefficients, log_size - 2], 1)) + self.head_quality(unit_B)
-        for block in self.blocks:
-            hidden = block(hidden, unit_B)
-        num = coefficients.shape[1]
-        shift, extra, block_bits = self.tail(F.relu(hidden)).split([num, num, 1], 1)
-        gate = torch.sigmoid(self.sharpness * (self.threshold(unit_B) + shift - log_size))
-        error = F.conv2d(0.1 * extra - gate * coefficients, self.basis.transpose(0, 1))
-        decoded = x_BCHW + F.pixel_shuffle(error, self.grid)[..., :height, :width]
-        bits = (F.softplus(self.bits_per_log(unit_B)) * (1 - gate) * log_size).sum(1, keepdim=True)
-        bits = bits + F.softplus(self.bits_per_block(unit_B) + block_bits)
-        total: Tensor = bits.sum((1, 2, 3))
-        return decoded, total
-
-
 def _tiling(trunk: Trunk, grid: int, scale: int) -> Tiling:
     """The trunk sees farther than the bicubic filters beside it, which reach 2 coded pixels."""
     return Tiling(grid, grid * reach(trunk.modules()), TILE_SIDE // scale)
-
-
-def cosine_basis(channels: int, grid: int) -> Tensor:
-    """Orthonormal cosine transform over channels, rows and columns of an unshuffled block: `(C*g*g, C*g*g)`.
-
-    Over the three channels of RGB it separates grey from two colour differences, close to YCbCr.
-    """
-
-    def matrix(size: int) -> Tensor:
-        order, place = torch.arange(size)[:, None], torch.arange(size)[None, :]
-        rows: Tensor = torch.cos(torch.pi * (2 * place + 1) * order / (2 * size)) * (2 / size) ** 0.5
-        rows[0] /= 2**0.5
-        return rows
-
-    basis: Tensor = torch.kron(matrix(channels), torch.kron(matrix(grid), matrix(grid)))
-    return basis

@@ -1,0 +1,151 @@
+"""The virtual codec of preset `small`: a differentiable stand-in for a transform codec, learned."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vcframe.networks.layers import QualityTable, ResidualBlock, pad_to_multiple
+
+YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
+"""Luma and colour differences of ITU-R BT.601, which most picture codecs work in."""
+
+
+class SmallVirtualCodec(nn.Module):
+    """The codec's differentiable stand-in: soft dead zones over 8x8 cosine coefficients, moved by a network.
+
+    What every transform codec does at low rate is set small coefficients to zero, of luma and of two colour
+    differences, and most keep the latter at half size only. So luma and halved colour go through a `DeadZone`
+    each, with thresholds that a network shifts from block to block; of the colour detail in between a share
+    is kept. The network also adds what is not shrinkage (prediction, filters) and corrects the bits.
+    """
+
+    grid = 8
+    width = 64
+    num_blocks = 2
+    colour: Tensor
+    basis: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        colour = torch.tensor(YCBCR if channels == 3 else ((1.0,),))
+        self.register_buffer("colour", colour[:, :, None, None], persistent=False)
+        self.register_buffer("basis", cosine_basis(self.grid)[:, :, None, None], persistent=False)
+        luma, chroma = self.grid**2, (channels - 1) * self.grid**2
+        self.head = nn.Conv2d(2 * luma, self.width, 1)
+        self.head_quality = QualityTable(self.width, 0.0, 0.0)
+        self.blocks = nn.ModuleList(ResidualBlock(self.width) for _ in range(self.num_blocks))
+        self.tail = _zero_convolution(self.width, 2 * luma + 2)
+        self.dead_zone = DeadZone(luma)
+        self.bits_per_block = QualityTable(1, 0.0, 0.0, speed=5.0)
+        # What a file's tables cost beyond those of a flat picture, logarithm.
+        self.bits_per_picture = QualityTable(1, 5.0, 5.0, speed=5.0)
+        if chroma:
+            self.chroma_head = nn.Conv2d(2 * chroma, self.width, 1)
+            self.chroma_tail = _zero_convolution(self.width, 2 * chroma)
+            self.chroma_dead_zone = DeadZone(chroma)
+            self.chroma_detail = QualityTable(channels - 1, -2.0, -2.0, speed=5.0)
+
+    def forward(self, x_BCHW: Tensor, unit_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Description `(B, C, h, w)` in 0..1 to the decoded picture, same shape, and the bits, `(B,)`."""
+        height, width = x_BCHW.shape[-2:]
+        planes = F.conv2d(pad_to_multiple(x_BCHW - 0.5, 2 * self.grid), self.colour)
+        luma = self._coefficients(planes[:, :1])
+        excess = self.dead_zone.excess(luma, unit_B)
+        hidden = self.head(torch.cat([4 * luma, excess], 1)) + self.head_quality(unit_B)
+        if self.channels > 1:
+            half = F.avg_pool2d(planes[:, 1:], 2)
+            chroma = self._coefficients(half)
+            chroma_excess = self.chroma_dead_zone.excess(chroma, unit_B)
+            both = self.chroma_head(torch.cat([4 * chroma, chroma_excess], 1))
+            hidden = hidden + F.interpolate(both, scale_factor=2)
+        for block in self.blocks:
+            hidden = block(hidden, unit_B)
+        hidden = F.relu(hidden)
+        moved, corrections = self.tail(hidden).tensor_split([2 * luma.shape[1]], 1)
+        kept, bits = self.dead_zone(luma, excess, moved, unit_B)
+        bits = bits * corrections[:, :1].exp()
+        bits = bits + F.softplus(self.bits_per_block(unit_B) + corrections[:, 1:])
+        total: Tensor = bits.sum((1, 2, 3)) + self.bits_per_picture(unit_B).exp().flatten()
+        decoded = self._planes(kept)
+        if self.channels > 1:
+            moved = self.chroma_tail(F.avg_pool2d(hidden, 2))
+            kept, bits = self.chroma_dead_zone(chroma, chroma_excess, moved, unit_B)
+            total = total + bits.sum((1, 2, 3))
+            detail = torch.sigmoid(self.chroma_detail(unit_B)) * (planes[:, 1:] - _doubled(half))
+            decoded = torch.cat([decoded, _doubled(self._planes(kept)) + detail], 1)
+        inverse = self.colour[:, :, 0, 0].inverse()[:, :, None, None]
+        error = F.conv2d(decoded - planes, inverse)
+        return x_BCHW + error[..., :height, :width], total
+
+    def _coefficients(self, planes_BCHW: Tensor) -> Tensor:
+        """`(B, C, h, w)` to `(B, C * 64, h / 8, w / 8)`."""
+        num = planes_BCHW.shape[1]
+        blocks = F.pixel_unshuffle(planes_BCHW, self.grid)
+        return F.conv2d(blocks, self.basis.repeat(num, 1, 1, 1), groups=num)
+
+    def _planes(self, coefficients_BCHW: Tensor) -> Tensor:
+        """The inverse of `_coefficients`."""
+        num = coefficients_BCHW.shape[1] // self.grid**2
+        inverse = self.basis.transpose(0, 1).repeat(num, 1, 1, 1)
+        return F.pixel_shuffle(F.conv2d(coefficients_BCHW, inverse, groups=num), self.grid)
+
+
+class DeadZone(nn.Module):
+    """Keeps a coefficient the more, the more it exceeds the threshold of its quality; counts bits by that."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        # Logarithm of the magnitude, in grey levels, at which half of a coefficient is kept: from about 50
+        # levels at the worst quality to under one at the best.
+        self.threshold = QualityTable(size, 4.0, 0.0, speed=5.0)
+        self.sharpness = nn.Parameter(torch.full((size, 1, 1), 3.0))
+        self.bits_per_kept = QualityTable(size, 2.0, 2.0, speed=5.0)
+        self.bits_per_log = QualityTable(size, 1.0, 1.0, speed=5.0)
+
+    def excess(self, coefficients: Tensor, unit_B: Tensor) -> Tensor:
+        """Logarithm of the magnitude over the threshold.
+
+        It levels off at a tenth of the threshold: a cusp at zero would give what lies deep in the dead zone
+        the steepest slopes of all, where the codec has none (measured on JPEG: 50 times the real ones).
+        """
+        ratio = 255 * coefficients * (-self.threshold(unit_B)).exp()
+        excess: Tensor = 0.5 * (ratio.square() + 0.01).log()
+        return excess
+
+    def forward(
+        self, coefficients: Tensor, excess: Tensor, moved: Tensor, unit_B: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Coefficients, their `excess` and, twice as many channels, shifts of it and what is added.
+
+        Returns what is decoded, and the bits of each block, one channel.
+        """
+        shift, added = moved.chunk(2, 1)
+        excess = excess - shift
+        share = torch.sigmoid(self.sharpness * excess)
+        bits_per_log = F.softplus(self.bits_per_log(unit_B))
+        bits = F.softplus(self.bits_per_kept(unit_B)) + bits_per_log * F.softplus(excess, beta=2)
+        return share * coefficients + 0.1 * added, (share * bits).sum(1, keepdim=True)
+
+
+def _doubled(x_BCHW: Tensor) -> Tensor:
+    """Enlarged with weights of 3/4 and 1/4, as most decoders enlarge colour."""
+    return F.interpolate(x_BCHW, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+def _zero_convolution(in_channels: int, out_channels: int) -> nn.Conv2d:
+    layer = nn.Conv2d(in_channels, out_channels, 1)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]  # a convolution with bias always has one
+    return layer
+
+
+def cosine_basis(grid: int) -> Tensor:
+    """Orthonormal cosine transform over rows and columns of an unshuffled block: `(g*g, g*g)`."""
+    order, place = torch.arange(grid)[:, None], torch.arange(grid)[None, :]
+    rows: Tensor = torch.cos(torch.pi * (2 * place + 1) * order / (2 * grid)) * (2 / grid) ** 0.5
+    rows[0] /= 2**0.5
+    basis: Tensor = torch.kron(rows, rows)
+    return basis
