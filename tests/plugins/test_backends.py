@@ -8,14 +8,17 @@ import random
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 from backends import (
     NAMES,
     Decoder,
     colour,
+    decode_ffmpeg,
     decode_opencv,
     decode_opencv_video,
     decode_pillow,
@@ -35,6 +38,13 @@ SECOND_DECODERS: dict[str, list[Decoder]] = {
     "webp": [decode_pillow, decode_opencv],
     "hevc": [decode_opencv_video],
 }
+PAYLOAD_DECODERS: dict[str, list[Decoder]] = {
+    "jpeg": [partial(decode_ffmpeg, name="mjpeg"), imagecodecs.jpeg_decode],
+    "jpeg2000": [partial(decode_ffmpeg, name="jpeg2000")],
+    "webp": [partial(decode_ffmpeg, name="webp")],
+    "hevc": [partial(decode_ffmpeg, name="hevc")],
+}
+"""Further ones, some of which give planes: enough to see whether a payload changes anything."""
 PACKAGES = {
     "jpeg": ("PIL.Image", "pillow"),
     "jpeg2000": ("imagecodecs", "imagecodecs"),
@@ -248,9 +258,10 @@ def test_the_last_of_two_payloads_comes_out_first(codec: Codec) -> None:
 
 def test_second_decoders_do_not_see_a_payload(codec: Codec) -> None:
     for image in photographs(codec):
-        data = codec.encode(image, codec.quality_scale.native(0.3))
+        # PyAV gives out planes of even width only.
+        data = codec.encode(image[:, :144], codec.quality_scale.native(0.3))
         carrying = codec.embed(data, bytes(range(13)))
-        for decoder in SECOND_DECODERS[codec.name]:
+        for decoder in SECOND_DECODERS[codec.name] + PAYLOAD_DECODERS[codec.name]:
             assert np.array_equal(decoder(data), decoder(carrying))
 
 
