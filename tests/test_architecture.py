@@ -29,6 +29,8 @@ ROOMS = (
     "learning",
     "stream",
     "coder",
+    "api",
+    "pillow",
     "bench",
     "demo",
     "cli",
@@ -37,7 +39,7 @@ ROOMS = (
 
 BELOW = {room: set(ROOMS[: i + 1]) for i, room in enumerate(ROOMS)} | {
     "testing": {"testing", "codec", "registry"},
-    "__init__": {"codec", "hookspecs"},
+    "__init__": {"codec", "hookspecs", "api"},
     "__main__": {"cli"},
     "models": set(),
 }

@@ -213,7 +213,10 @@ def find_model(reference: str | None, codec: Codec | None, device: str = "cpu") 
         installed = list_models()
         candidates = [model for model in installed if model.id == reference.lower()]
         known = ", ".join(model.id for model in installed) or "none"
-        missing = f"no model file or id {reference!r}; installed ids: {known} (more: ${MODELS_VARIABLE})"
+        missing = (
+            f"no model file or id {reference!r}; installed ids: {known}; get the model file from whoever "
+            f"made the picture, and name it as the model or put it into the folder ${MODELS_VARIABLE}"
+        )
     for candidate in candidates:
         try:
             return Model.load(candidate.path, device)
