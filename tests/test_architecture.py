@@ -33,6 +33,8 @@ ROOMS = (
     "ways",
     "search",
     "coder",
+    "api",
+    "pillow",
     "bench",
     "demo",
     "cli",
@@ -41,7 +43,7 @@ ROOMS = (
 
 BELOW = {room: set(ROOMS[: i + 1]) for i, room in enumerate(ROOMS)} | {
     "testing": {"testing", "codec", "registry"},
-    "__init__": {"codec", "hookspecs"},
+    "__init__": {"codec", "hookspecs", "api"},
     "__main__": {"cli"},
     "models": set(),
 }

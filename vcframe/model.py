@@ -7,7 +7,6 @@ first four bytes of the SHA-256 over the weights, so a file restored with anothe
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -167,15 +166,18 @@ class Model:
     def load(cls, path: Path, device: str = "cpu") -> Model:
         """Read and verify a model file; raises `ModelError`."""
         card, weights = _read(path)
-        networks = {s: build_networks(card.preset, s, card.block, card.channels) for s in card.scales}
-        for scale, system in networks.items():
-            for role in ("description", "post"):
-                prefix = f"{scale}.{role}."
-                own = {k.removeprefix(prefix): v.float() for k, v in weights.items() if k.startswith(prefix)}
-                try:
-                    getattr(system, role).load_state_dict(own)
-                except RuntimeError as error:
-                    raise ModelError(f"{path}: weights do not fit preset {card.preset}") from error
+        try:
+            # Shapes without memory: a card may claim any block, and is believed once the weights fit.
+            with torch.device("meta"):
+                networks = {s: build_networks(card.preset, s, card.block, card.channels) for s in card.scales}
+            for scale, system in networks.items():
+                for role in ("description", "post"):
+                    prefix = f"{scale}.{role}."
+                    own = {k: v.float() for k, v in weights.items() if k.startswith(prefix)}
+                    own = {k.removeprefix(prefix): v for k, v in own.items()}
+                    getattr(system, role).load_state_dict(own, assign=True)
+        except (RuntimeError, ValueError) as error:
+            raise ModelError(f"{path}: weights do not fit preset {card.preset}") from error
         return cls(card, networks, device)
 
     def _check_kind(self, image: Image) -> None:
@@ -235,7 +237,10 @@ def find_model(reference: str | None, codec: Codec | None, device: str = "cpu") 
         installed = list_models()
         candidates = [model for model in installed if model.id == reference.lower()]
         known = ", ".join(model.id for model in installed) or "none"
-        missing = f"no model file or id {reference!r}; installed ids: {known} (more: ${MODELS_VARIABLE})"
+        missing = (
+            f"no model file or id {reference!r}; installed ids: {known}; get the model file from whoever "
+            f"made the picture, and name it as the model or put it into the folder ${MODELS_VARIABLE}"
+        )
     for candidate in candidates:
         try:
             return Model.load(candidate.path, device)
@@ -270,7 +275,7 @@ def _read(path: Path) -> tuple[Card, dict[str, Tensor]]:
     with opened(path) as file:
         card, digest = _read_card(path, file)
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    if digest != weights_digest(weights):
+    if any(value.dtype != torch.float16 for value in weights.values()) or digest != weights_digest(weights):
         raise ModelError(f"{path}: the weights do not match their digest; the file is damaged")
     return card, weights
 
@@ -291,6 +296,6 @@ def _read_card(path: Path, file: Any) -> tuple[Card, str]:
     if not {"vcframe_card", "sha256"} <= metadata.keys():
         raise ModelError(f"{path}: a safetensors file, but not a vcframe model (it has no card)")
     try:
-        return Card.model_validate(json.loads(metadata["vcframe_card"])), metadata["sha256"]
-    except (ValidationError, ValueError) as error:
+        return Card.model_validate_json(metadata["vcframe_card"]), metadata["sha256"]
+    except ValidationError as error:
         raise ModelError(f"{path}: unknown model format; a newer vcframe may read it") from error
