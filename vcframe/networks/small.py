@@ -25,7 +25,7 @@ from vcframe.networks.tiles import PictureNetwork, Tiling, reach
 POST_GRID = 2
 """The post-processing trunk runs at 1/POST_GRID of the original size, whatever the scale."""
 TILE_SIDE = 1024
-"""Pixels of the original picture: larger ones are run in tiles, whose feature maps take about 250 MB."""
+"""Pixels of the original picture: larger ones are run in tiles, whose feature maps take 45 MB each."""
 
 
 class SmallDescription(PictureNetwork):
