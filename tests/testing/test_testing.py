@@ -63,7 +63,7 @@ def test_a_heavy_module_fails_the_check_of_imports_alone(source: str, reason: st
         ("SleepsOnDamage", "did not return within 3 s"),
         ("AllocatesOnDamage", "decode ran out of memory"),
         ("CrashesOnDamage", "crashed with signal SIGABRT"),
-        ("OtherShapeOnDamage", "(1, 1, 3) where probe says (64, 48, 3)"),
+        ("OtherShapeOnDamage", "returned uint8 (1, 1, 3) where probe says (64, "),
     ],
 )
 def test_what_damage_did_is_told(broken: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
