@@ -14,6 +14,7 @@ import PIL.Image
 import pytest
 import skimage.data
 from command_line import fresh_model
+from vcframe_plugins.jpeg import JpegCodec
 
 import vcframe
 from vcframe import Image, ImageError, UsageError, VcframeError, api, coder, pillow
@@ -39,6 +40,13 @@ def test_the_examples_in_the_docstrings(module: object) -> None:
     result = doctest.testmod(module)  # type: ignore[arg-type]
     assert result.failed == 0
     assert result.attempted >= 3
+
+
+def test_a_codec_by_name_has_the_options_that_the_model_was_trained_with(image: Image) -> None:
+    model = fresh_model("jpeg", subsampling="4:4:4")
+    named, own = (vcframe.compress(image, c, quality=30, scale=2, model=model) for c in ("jpeg", JpegCodec()))
+    layers = [PIL.Image.open(io.BytesIO(data)).layer[0][1:3] for data in (named, own)]  # type: ignore[attr-defined]
+    assert layers == [(1, 1), (2, 2)]
 
 
 @pytest.mark.usefixtures("installed")

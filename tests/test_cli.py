@@ -171,6 +171,23 @@ class TestCoding:
         assert 8 * out.stat().st_size <= 2.5 * 49 * 67
         assert fresh_model("jpeg").id in ok("decompress", out, tmp_path / "back.png").stdout
 
+    def test_the_codec_has_the_options_that_the_model_was_trained_with(
+        self, picture: Path, tmp_path: Path
+    ) -> None:
+        fresh_model("jpeg", subsampling="4:4:4", progressive="never").save(tmp_path / "own.safetensors")
+        base = ("compress", picture, tmp_path / "a.jpg", "--codec", "jpeg", "-q", 60, "--force", "--scale", 2)
+        model = ("--model", tmp_path / "own.safetensors")
+        for options, layers, is_progressive in (
+            ((*model,), [(1, 1)] * 3, False),
+            ((*model, "--option", "progressive=always"), [(1, 1)] * 3, True),
+            (("--plain",), [(2, 2), (1, 1), (1, 1)], False),
+        ):
+            ok(*base[: None if "--plain" not in options else -2], *options)
+            with PIL.Image.open(tmp_path / "a.jpg") as file:
+                assert isinstance(file, PIL.JpegImagePlugin.JpegImageFile)
+                assert [(layer[1], layer[2]) for layer in file.layer] == layers
+                assert bool(file.info.get("progressive")) == is_progressive
+
     def test_json(self, picture: Path, saved: Path, tmp_path: Path) -> None:
         out, model = tmp_path / "photo.jpg", saved / "jpeg.safetensors"
         arguments = (
