@@ -25,6 +25,10 @@ EXPORTED = {
     "UsageError",
     "VcframeError",
     "hookimpl",
+    "compress",
+    "decompress",
+    "open",
+    "pillow",
 }
 TESTING = {"Check", "CheckFailed", "Outcome", "codec_checks", "write_golden"}
 HOOKS = {

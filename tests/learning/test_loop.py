@@ -286,11 +286,23 @@ def test_training_begins_with_the_networks_of_a_model(tmp_path: Path, pictures: 
         out = tmp_path / schedule
         result = fit(config(out, pictures, schedule=schedule, seed=7, **still), REGISTRY, silent)
         assert result.report["start"] == Model.load(first).id
+        assert Model.load(result.model_path).networks[2].post.trunk.tail.weight.abs().max() > 0
         for role in roles:
             before, after = (getattr(Model.load(p).networks[2], role) for p in (first, result.model_path))
-            assert any(value.abs().max() > 0 for value in after.trunk.tail.parameters()), role
             for name, value in before.state_dict().items():
                 assert torch.allclose(value, after.state_dict()[name], atol=1e-3), (role, name)
+
+
+def test_a_run_is_never_worse_than_what_it_began_with(tmp_path: Path, pictures: str) -> None:
+    first = fit(config(tmp_path / "first", pictures, scale=1, schedule="post", steps=30), REGISTRY, silent)
+    harmful = {"start": str(first.model_path), "learning_rate": 1.0, "scale": 1, "schedule": "post"}
+    result = fit(config(tmp_path / "second", pictures, **harmful), REGISTRY, silent)
+    phases = [entry["phase"] for entry in result.report["history"]]
+    before, after = (e["bd_rate_percent_against_plain_resampling"] for e in result.report["history"])
+    assert phases == ["start", "post"]
+    assert after is None or after > before
+    assert result.report["validation_bd_rate_percent"] == before
+    assert result.report["model"] == first.report["model"]
 
 
 def test_a_model_that_does_not_fit_is_no_start(tmp_path: Path, pictures: str) -> None:

@@ -173,10 +173,12 @@ class Run:
     def to_the_end(self) -> TrainResult:
         """Take every step that is left, then write the model."""
         try:
+            if self.start_id is not None and self.best is None:
+                self._validate("start")
             while self.state.phase < len(self.plan):
                 self._run_phase()
                 self._save_checkpoint({})
-                self._validate()
+                self._validate(self.plan[self.state.phase][0])
                 self.state.phase, self.state.step, self.optimiser_states = self.state.phase + 1, 0, {}
                 self._save_checkpoint({})
         except KeyboardInterrupt:
@@ -254,17 +256,16 @@ class Run:
         state, config = self.state, self.config
         if config.steps is not None:
             fraction = state.total_steps / config.steps
-            remaining = state.elapsed_s / fraction * (1 - fraction)
+            remaining = state.elapsed_s / fraction * (1 - fraction) if fraction else None
         else:
             assert config.minutes is not None
             fraction = min(state.elapsed_s / (60 * config.minutes), 1.0)
             remaining = 60 * config.minutes - state.elapsed_s
-        remaining, fraction = max(remaining, 0.0), min(fraction, 1.0)
+        remaining, fraction = remaining and max(remaining, 0.0), min(fraction, 1.0)
         return Progress(phase, state.total_steps, config.steps, state.elapsed_s, remaining, fraction, text)
 
-    def _validate(self) -> None:
+    def _validate(self, name: str) -> None:
         """Judge the networks on real files; keep them if they are the best so far."""
-        name = self.plan[self.state.phase][0]
         if name == "virtual":
             return
         if self.anchor is None:
