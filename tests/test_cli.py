@@ -59,6 +59,7 @@ class TestListing:
         text = ok("--help").stdout
         for verb in [
             "codecs",
+            "check",
             "plugins",
             "train",
             "join",

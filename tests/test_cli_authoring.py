@@ -108,7 +108,9 @@ def test_an_installed_package_trains_and_compresses(tmp_path: Path, photo: Image
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: vcframe-mine\nVersion: 0.1.0\n")
     (info / "entry_points.txt").write_text("[vcframe]\nmine = vcframe_mine\n")
-    PIL.Image.fromarray(photo).save(tmp_path / "photo.png")
+    (tmp_path / "pictures").mkdir()
+    for name, picture in (("photo", photo), ("pictures/a", photo), ("pictures/b", photo[:, ::-1])):
+        PIL.Image.fromarray(picture).save(tmp_path / f"{name}.png")
 
     def installed(*arguments: str) -> str:
         path = [str(tmp_path / "site"), *sys.path]
@@ -125,7 +127,8 @@ def test_an_installed_package_trains_and_compresses(tmp_path: Path, photo: Image
 
     (plugin,) = [row for row in json.loads(installed("plugins", "--json")) if row["name"] == "mine"]
     assert (plugin["distribution"], plugin["codecs"]) == ("vcframe-mine", ["mine"])
-    installed("train", "--codec", "mine", "--steps", "5", "--scale", "2", "--out", "run", "--device", "cpu")
+    length = ("--steps", "5", "--scale", "2", "--device", "cpu")
+    installed("train", "--codec", "mine", "--data", "pictures", "--out", "run", *length)
     model = ("--model", "run/model.safetensors")
     installed("compress", "photo.png", "photo.vcf", "--codec", "mine", "-q", "22", "--scale", "2", *model)
     installed("decompress", "photo.vcf", "restored.png", *model)
