@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vcframe.bench.evaluation import SCHEMA, SCHEMA_VERSION
+from vcframe.bench.evaluation import SCHEMA, SCHEMA_VERSION, scale_name
 from vcframe.codec import UsageError, VcframeError
 from vcframe.images import write_bytes
 
@@ -64,15 +64,15 @@ def read_results(folder: Path) -> list[tuple[str, dict[str, Any]]]:
 def table(results: Sequence[tuple[str, dict[str, Any]]]) -> str:
     """The table in Markdown, with the convention and where each row comes from.
 
-    A result of an encoder that chooses has a row for that, and one for each scale alone.
+    A result of an encoder that chooses has a row for that, and one for each part of the choice alone.
     """
     gains = [f"gain at {bpp:.2f} bpp" for bpp in GAIN_BPP]
     head = ["codec", "scale", "trained", "BD-rate mean", "median", "quartiles", "pictures", "covered"]
     head += ["next range", "by SSIM", *gains, "result"]
     rows = [head, ["---"] * len(head)]
     for name, content in results:
-        rows.append(_row(name, content, content, content["scales"]))
-        rows += [_row(name, content, view, [view["scale"]]) for view in content["alone"]]
+        rows.append(_row(name, content, None))
+        rows += [_row(name, content, part) for part in content["parts"]]
     lines = ["| " + " | ".join(cells) + " |" for cells in rows]
     conventions = dict.fromkeys(content["convention"] for _, content in results)
     notes = [f"Convention: {convention}." for convention in conventions]
@@ -92,23 +92,24 @@ def replace_table(readme: str, new_table: str) -> str:
     return f"{before}{START}\n\n{new_table}\n\n{END}{after}"
 
 
-def _row(name: str, content: dict[str, Any], view: dict[str, Any], scales: Sequence[int]) -> list[str]:
-    """One view of a result: the whole of it, or one scale alone."""
+def _row(name: str, content: dict[str, Any], part: str | None) -> list[str]:
+    """A result: the whole of it, or one part of the choice."""
+    view = content if part is None else content["parts"][part]
     summary, card = view["summary"], content["card"]
     measured = summary["num_images"] - summary["num_missing"]
     rates = {rate["bpp"]: rate for rate in view["fixed_rates"]}
-    names = ["1" if scale == 1 else f"1/{scale}" for scale in scales]
-    chooses = view is content and content["chooses"]
+    scales = [scale_name(scale) for scale in view["scales"]]
+    chosen = "chosen: " + ", ".join([*(scale.removeprefix("scale ") for scale in scales), "plain"])
     return [
         _codec(content["codec"], content["plain"]),
-        f"chosen: {', '.join(names)}, plain" if chooses else names[0],
-        _trained([card["training"][str(scale)] for scale in scales]),
+        part or (chosen if content["chooses"] else scales[0]),
+        _trained([card["training"][str(scale)] for scale in view["scales"]]),
         _percent(summary["mean"]),
         _percent(summary["median"]),
         f"{_percent(summary['lower_quartile'])} .. {_percent(summary['upper_quartile'])}",
         f"{measured} of {summary['num_images']}",
         "n/a" if summary["covered"] is None else f"{summary['covered']:.0%}",
-        _next_range(content, None if view is content else view["scale"]),
+        _next_range(content, part),
         _percent(summary["ssim_mean"]),
         *(_gain(rates[bpp]) for bpp in GAIN_BPP),
         f"[{content['model_id']}](benchmarks/results/{name})",
@@ -128,7 +129,7 @@ def _options(options: dict[str, Any]) -> str:
 
 
 def _trained(runs: Sequence[dict[str, Any]]) -> str:
-    if any("minutes" not in run for run in runs):
+    if not runs or any("minutes" not in run for run in runs):
         return "n/a"
     minutes = sum(run["minutes"] for run in runs)
     starts = dict.fromkeys(run["start"] for run in runs if "start" in run)
@@ -137,13 +138,11 @@ def _trained(runs: Sequence[dict[str, Any]]) -> str:
     return f"{', '.join(names)}, {minutes:.0f} min{after}".lstrip(", ")
 
 
-def _next_range(content: dict[str, Any], scale: int | None) -> str:
+def _next_range(content: dict[str, Any], part: str | None) -> str:
     if not content["later_ranges"]:
         return "n/a"
     view = content["later_ranges"][0]
-    summary = view["summary"]
-    if scale is not None:
-        summary = next(alone["summary"] for alone in view["alone"] if alone["scale"] == scale)
+    summary = view["summary"] if part is None else view["parts"][part]["summary"]
     return f"{_percent(summary['mean'])} ({view['span'][1]:g} bpp)"
 
 

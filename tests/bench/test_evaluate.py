@@ -186,7 +186,7 @@ def test_an_encoder_that_may_choose_is_never_worse_than_the_plain_codec(pictures
     spoiled = evaluate(codec, FakeModel(codec, step=24), pictures[:1], ends_bpp=[0.5])
     alone = evaluate(codec, FakeModel(codec, step=24), pictures[:1], ends_bpp=[0.5], scale=1)
     assert spoiled.alone(1).images == alone.images
-    (view,) = spoiled.to_json()["alone"]
+    (view,) = spoiled.to_json()["parts"].values()
     assert view["summary"] == alone.to_json()["summary"]
     assert view["summary"]["mean"] > 5
     assert f"up to 0.5 bpp, scale 1 alone: BD-rate: mean {view['summary']['mean']:+.2f} %" in printed(spoiled)
@@ -300,6 +300,21 @@ def test_the_share_of_the_range_that_both_curves_reach(identity: Evaluation) -> 
     assert "50%" in text
 
 
+def test_the_codec_without_networks_is_a_part_where_it_is_not_the_plain_one(pictures: list[Path]) -> None:
+    codec = JpegCodec(flat=0.75, dead_zone=0.7)
+    model = FakeModel(codec, step=24)
+    result = evaluate(codec, model, pictures[:1], plain=JpegCodec(), ends_bpp=[MAX_BPP])
+    assert list(result.parts) == ["scale 1", "no networks"]
+    row = result.parts["no networks"].images[0]
+    assert [point.num_bytes for point in row.vcframe[:3]] == [
+        len(codec.encode(np.asarray(PIL.Image.open(pictures[0])), point.quality)) for point in row.vcframe[:3]
+    ]
+    assert row.bd.percent is not None
+    assert row.bd.percent < -10
+    assert f"no networks alone: BD-rate: mean {row.bd.percent:+.2f} %" in printed(result)
+    assert list(evaluate(codec, model, pictures[:1], ends_bpp=[MAX_BPP]).parts) == ["scale 1"]
+
+
 def test_bd_rate_by_ssim_recomputed(pictures: list[Path]) -> None:
     codec = JpegCodec()
     row = evaluate(codec, FakeModel(codec, step=16), pictures[:1], ends_bpp=[MAX_BPP], scale=1).images[0]
@@ -337,7 +352,7 @@ def test_a_second_range_begins_where_the_first_ends(pictures: list[Path]) -> Non
     assert pair[1] > pair[0] + 1
     (later,) = both.to_json()["later_ranges"]
     assert later["span"] == (0.4, 0.9) or later["span"] == [0.4, 0.9]
-    assert later["alone"][0]["summary"]["mean"] == pair[1]
+    assert later["parts"]["scale 1"]["summary"]["mean"] == pair[1]
     text = printed(both)
     assert f"0.4 to 0.9 bpp, scale 1 alone: BD-rate: mean {pair[1]:+.2f} %" in text
     assert both.convention.count("0.4 bpp, then to 0.9 bpp") == 1

@@ -26,7 +26,7 @@ def result(**changes: Any) -> dict[str, Any]:
         "schema_version": 3,
         "scales": [2],
         "chooses": False,
-        "alone": [],
+        "parts": {},
         "codec": {"codec": "webp", "options": {}},
         "plain": {"codec": "webp", "options": {}},
         "later_ranges": [],
@@ -82,9 +82,9 @@ def test_the_table_is_written_between_the_markers(script: ModuleType, folder: Pa
     assert "old" not in text
     rows = [line for line in text.splitlines() if line.startswith("| ")][2:]
     assert rows == [
-        "| jpeg | 1 | n/a | n/a | n/a | n/a .. n/a | 0 of 24 | n/a | n/a | n/a | n/a | n/a | n/a | n/a "
+        "| jpeg | scale 1 | n/a | n/a | n/a | n/a .. n/a | 0 of 24 | n/a | n/a | n/a | n/a | n/a | n/a | n/a "
         "| [0badcafe](benchmarks/results/kodak-a.json) |",
-        "| webp | 1/2 | joint, 25 min | -12.3 % | -12.0 % | -15.0 % .. +0.3 % | 23 of 24 | 50% "
+        "| webp | scale 1/2 | joint, 25 min | -12.3 % | -12.0 % | -15.0 % .. +0.3 % | 23 of 24 | 50% "
         "| n/a | -9.9 % | +1.00 dB (22) | +1.50 dB (22) | +2.00 dB (22) | +3.00 dB (22) "
         "| [0badcafe](benchmarks/results/kodak-webp.json) |",
     ]
@@ -101,13 +101,13 @@ def test_another_plain_codec_an_earlier_model_and_a_later_range_are_named(
                 codec={"codec": "jpeg", "options": {"flat": 0.75, "progressive": "auto"}},
                 plain={"codec": "jpeg", "options": {"flat": 0.0, "progressive": "auto"}},
                 card={"training": {"2": {"schedule": "post", "minutes": 45.1, "start": "c0ffee00"}}},
-                later_ranges=[{"span": [0.3, 0.8], "summary": upper, "alone": []}],
+                later_ranges=[{"span": [0.3, 0.8], "summary": upper, "parts": {}}],
             )
         )
     )
     run(script, folder)
     (row,) = [line for line in (folder / "README.md").read_text().splitlines() if "0.75" in line]
-    assert row.startswith("| jpeg (flat=0.75, progressive=auto) against flat=0.0 | 1/2 | ")
+    assert row.startswith("| jpeg (flat=0.75, progressive=auto) against flat=0.0 | scale 1/2 | ")
     assert "| post, 45 min after c0ffee00 |" in row
     assert "| -6.7 % (0.8 bpp) |" in row
 
@@ -119,15 +119,15 @@ def test_a_choosing_encoder_has_a_row_of_its_own_before_each_scale(script: Modul
         card={"training": {"1": one, "2": two}},
         scales=[1, 2],
         chooses=True,
-        alone=[{"scale": 1, **view}, {"scale": 2, **view}],
+        parts={"scale 1": {"scales": [1], **view}, "scale 1/2": {"scales": [2], **view}},
     )
     (folder / "kodak-webp.json").write_text(json.dumps(both))
     run(script, folder)
     rows = [line.split(" | ") for line in (folder / "README.md").read_text().splitlines()]
     assert [row[1:4] for row in rows if row[0] == "| webp"] == [
         ["chosen: 1, 1/2, plain", "joint, 20 min", "-12.3 %"],
-        ["1", "joint, 8 min", "-3.0 %"],
-        ["1/2", "joint, 12 min", "-3.0 %"],
+        ["scale 1", "joint, 8 min", "-3.0 %"],
+        ["scale 1/2", "joint, 12 min", "-3.0 %"],
     ]
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vcframe import __version__
-from vcframe.bench.evaluation import Evaluation, ImageRow, psnr_range
+from vcframe.bench.evaluation import Evaluation, ImageRow, psnr_range, scale_name
 from vcframe.codec import Codec, CodecError, Image, ImageError, QualityScale, UsageError
 from vcframe.coder import check_model, decompress
 from vcframe.images import luma, read_image
@@ -204,10 +204,9 @@ def _checked(scale: QualityScale, given: Sequence[float]) -> list[float]:
 
 
 def _convention(channels: int, ends_bpp: Sequence[float], scales: Sequence[int], chooses: bool) -> str:
-    names = " and ".join("1" if scale == 1 else f"1/{scale}" for scale in scales)
-    files = f"vcframe at scale {names}"
+    files = f"vcframe at {' and '.join(map(scale_name, scales))}"
     if chooses:
-        files += ", or the plain codec's own file, whichever restores best within the bytes"
+        files += ", or the codec's own file, whichever restores best within the bytes"
     ends = ", then to ".join(f"{end:g} bpp" for end in ends_bpp)
     samples = "luma PSNR (full-range BT.601)" if channels == 1 else "RGB PSNR over all samples"
     return (

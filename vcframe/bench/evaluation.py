@@ -130,15 +130,25 @@ class Evaluation:
     """The qualities of vcframe that were asked for, worst first; None if each picture's curve chose them."""
     images: tuple[ImageRow, ...]
 
-    def alone(self, scale: int) -> Evaluation:
-        """The same measurements for an encoder that has this one scale and no choice."""
+    @property
+    def parts(self) -> dict[str, Evaluation]:
+        """By name: the same measurements for encoders that have one part of the choice; empty without one."""
+        if not self.chooses:
+            return {}
+        # The codec without networks is a part of its own where it has other options than the plain codec.
+        scales = self.scales if self.codec == self.plain else (*self.scales, None)
+        return {scale_name(scale): self.alone(scale) for scale in scales}
+
+    def alone(self, scale: int | None) -> Evaluation:
+        """The same measurements for an encoder that has this one scale (None: no networks) and no choice."""
         rows = []
         for row in self.images:
             points = tuple(point for point in row.vcframe if point.scale == scale)
             if points:
                 row = replace(row, vcframe=points).over(self.span)
             rows.append(row)
-        return replace(self, scales=(scale,), chooses=False, images=tuple(rows))
+        scales = () if scale is None else (scale,)
+        return replace(self, scales=scales, chooses=False, images=tuple(rows))
 
     @property
     def later_ranges(self) -> list[Evaluation]:
@@ -188,15 +198,11 @@ class Evaluation:
         """Everything, ready for `json.dumps`; undefined numbers are null."""
         measured = asdict(self)
         pictures = measured.pop("images")
-        alone = [self.alone(scale) for scale in self.scales] if self.chooses else []
         ranges = [
             {
                 "span": view.span,
                 "summary": asdict(view.summary),
-                "alone": [
-                    {"scale": scale, "summary": asdict(view.alone(scale).summary)}
-                    for scale in (self.scales if self.chooses else ())
-                ],
+                "parts": {name: {"summary": asdict(part.summary)} for name, part in view.parts.items()},
             }
             for view in self.later_ranges
         ]
@@ -207,20 +213,27 @@ class Evaluation:
                 **measured,
                 "summary": asdict(self.summary),
                 "fixed_rates": [asdict(rate) for rate in self.fixed_rates],
-                "alone": [
-                    {
-                        "scale": view.scales[0],
-                        "summary": asdict(view.summary),
-                        "fixed_rates": [asdict(rate) for rate in view.fixed_rates],
+                "parts": {
+                    name: {
+                        "scales": part.scales,
+                        "summary": asdict(part.summary),
+                        "fixed_rates": [asdict(rate) for rate in part.fixed_rates],
                     }
-                    for view in alone
-                ],
+                    for name, part in self.parts.items()
+                },
                 "later_ranges": ranges,
                 "quality_means": [asdict(mean) for mean in self.quality_means],
                 "images": pictures,
             }
         )
         return content
+
+
+def scale_name(scale: int | None) -> str:
+    """`scale 1`, `scale 1/2`, or `no networks` for None."""
+    if scale is None:
+        return "no networks"
+    return "scale 1" if scale == 1 else f"scale 1/{scale}"
 
 
 def covered_share(plain: Sequence[RatePoint], vcframe: Sequence[RatePoint], span: Span) -> float | None:

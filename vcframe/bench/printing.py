@@ -28,8 +28,8 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
         low, high = view.span
         name = f"{low:g} to {high:g} bpp" if low else f"up to {high:g} bpp"
         console.print(f"{name}: {_summary_line(view.summary)}")
-        for scale in evaluation.scales if evaluation.chooses else ():
-            console.print(f"{name}, scale {scale} alone: {_summary_line(view.alone(scale).summary)}")
+        for part_name, part in view.parts.items():
+            console.print(f"{name}, {part_name} alone: {_summary_line(part.summary)}")
     console.print(escape(evaluation.convention), style="dim")
 
 
