@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -101,38 +100,29 @@ class TestNew:
         assert list(tmp_path.iterdir()) == []
 
 
-def test_an_installed_package_trains_and_compresses(tmp_path: Path, photo: Image) -> None:
-    """Registered by its entry point, as after `pip install`; in processes of their own."""
-    ok("plugins", "new", "mine", "--out", tmp_path / "site")
-    info = tmp_path / "site" / "vcframe_mine-0.1.0.dist-info"
+def test_an_installed_package_trains_and_compresses(
+    tmp_path: Path, photo: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Registered by its entry point, as after `pip install`."""
+    monkeypatch.chdir(tmp_path)
+    ok("plugins", "new", "mine", "--out", "site")
+    info = Path("site/vcframe_mine-0.1.0.dist-info")
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: vcframe-mine\nVersion: 0.1.0\n")
     (info / "entry_points.txt").write_text("[vcframe]\nmine = vcframe_mine\n")
-    (tmp_path / "pictures").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    Path("pictures").mkdir()
     for name, picture in (("photo", photo), ("pictures/a", photo), ("pictures/b", photo[:, ::-1])):
-        PIL.Image.fromarray(picture).save(tmp_path / f"{name}.png")
+        PIL.Image.fromarray(picture).save(f"{name}.png")
 
-    def installed(*arguments: str) -> str:
-        path = [str(tmp_path / "site"), *sys.path]
-        script = f"import sys; sys.path[:] = {path!r}; from vcframe.cli import main; main()"
-        done = subprocess.run(
-            [sys.executable, "-c", script, *arguments],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    (plugin,) = [row for row in json.loads(installed("plugins", "--json")) if row["name"] == "mine"]
+    (plugin,) = [row for row in json.loads(ok("plugins", "--json").stdout) if row["name"] == "mine"]
     assert (plugin["distribution"], plugin["codecs"]) == ("vcframe-mine", ["mine"])
-    length = ("--steps", "5", "--scale", "2", "--device", "cpu")
-    installed("train", "--codec", "mine", "--data", "pictures", "--out", "run", *length)
+    length = ("--steps", 5, "--scale", 2, "--device", "cpu")
+    ok("train", "--codec", "mine", "--data", "pictures", "--out", "run", *length)
     model = ("--model", "run/model.safetensors")
-    installed("compress", "photo.png", "photo.vcf", "--codec", "mine", "-q", "22", "--scale", "2", *model)
-    installed("decompress", "photo.vcf", "restored.png", *model)
-    restored = np.asarray(PIL.Image.open(tmp_path / "restored.png"))
+    ok("compress", "photo.png", "photo.vcf", "--codec", "mine", "-q", 22, "--scale", 2, *model)
+    ok("decompress", "photo.vcf", "restored.png", *model)
+    restored = np.asarray(PIL.Image.open("restored.png"))
     assert restored.shape == photo.shape
     assert np.abs(restored.astype(float) - photo).mean() < 20
-    assert (tmp_path / "photo.vcf").stat().st_size < photo.size / 20
+    assert Path("photo.vcf").stat().st_size < photo.size / 20
