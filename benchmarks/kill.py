@@ -2,9 +2,9 @@
 
 python benchmarks/kill.py --num 50 --out benchmarks/results/kill.json
 
-After each SIGKILL, which no program can answer: a file under its final name is whole, old or new; a checkpoint
-is still there, and can be read. The rerun ends as the undisturbed run did: `compress` with the same bytes,
-`train` with the same weights.
+After each SIGKILL, which no program can answer: a file under its final name is whole, old or new; a
+checkpoint is still there, and can be read. The rerun ends as the undisturbed run did: `compress` with the
+same bytes, `train` with the same weights.
 """
 
 from __future__ import annotations
