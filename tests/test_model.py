@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import skimage.data
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from vcframe.codec import UsageError
@@ -119,6 +121,31 @@ def test_foreign_and_broken_files_are_refused_in_one_line(tmp_path: Path) -> Non
         Model.load(broken)
     with pytest.raises(ModelError, match="not a readable model file"):
         Model.load(tmp_path / "missing.safetensors")
+
+
+def test_a_card_is_believed_only_where_the_weights_fit(tmp_path: Path) -> None:
+    """Built as its card says, the first of these would take 3.5 gigabytes."""
+    path = tmp_path / "m.safetensors"
+    good = make_model(scale=1)
+    good.save(path)
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    card = json.loads(metadata["vcframe_card"])
+    for wrong in ({"block": 1000}, {"channels": 1}, {"training": {"2": {}}}):
+        save_file(weights, path, {**metadata, "vcframe_card": json.dumps(card | wrong)})
+        with pytest.raises(ModelError, match="weights do not fit"):
+            Model.load(path)
+    for text in (json.dumps(card | {"block": 10**12}), "[" * 100_000):
+        save_file(weights, path, {**metadata, "vcframe_card": text})
+        with pytest.raises(ModelError, match="unknown model format"):
+            Model.load(path)
+    # The same bytes as whole numbers have the same digest.
+    save_file({name: value.view(torch.int16) for name, value in weights.items()}, path, metadata)
+    with pytest.raises(ModelError, match="damaged"):
+        Model.load(path)
+    save_file(weights, path, metadata)
+    assert Model.load(path).id == good.id
 
 
 def test_models_are_found_by_path_id_and_codec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

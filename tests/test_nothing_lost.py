@@ -67,4 +67,4 @@ def test_no_space_left_is_named() -> None:
 def test_killed_runs_lose_nothing(tmp_path: Path) -> None:
     """A chunk of benchmarks/kill.py, which says what it checks."""
     script = load_script("kill")
-    assert script.main(["--num", "2", "--folder", str(tmp_path)]) == 0
+    assert script.main(["--num", "1", "--folder", str(tmp_path)]) == 0

@@ -48,7 +48,7 @@ class Card(BaseModel):
     """`Codec.config()` of the codec that the model was trained around."""
     codec_version: str
     preset: Preset
-    block: int
+    block: int = Field(ge=1, le=1024)
     """Block grid of the codec (`Traits.block`); it decides the layout of the description network."""
     channels: Literal[1, 3]
     training: dict[Scale, dict[str, Any]]
@@ -176,7 +176,7 @@ class Model:
                     own = {k: v.float() for k, v in weights.items() if k.startswith(prefix)}
                     own = {k.removeprefix(prefix): v for k, v in own.items()}
                     getattr(system, role).load_state_dict(own, assign=True)
-        except (RuntimeError, ValueError) as error:
+        except RuntimeError as error:
             raise ModelError(f"{path}: weights do not fit preset {card.preset}") from error
         return cls(card, networks, device)
 
