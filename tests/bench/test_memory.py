@@ -27,3 +27,11 @@ def test_the_table_and_the_file(
     assert 20e6 < peak["peak_bytes"] < 20e9
     row = capsys.readouterr().out.splitlines()[-1]
     assert row.startswith("| jpeg | 1/2 | 45x45 | 0.00 MB | ")
+
+
+def test_the_recorded_peak_keeps_the_promise(script: ModuleType) -> None:
+    """1.5 GB for 100 megapixels."""
+    result = json.loads((Path(script.__file__).parent / "results" / "memory.json").read_text())
+    large = [peak for peak in result["peaks"] if peak["height"] * peak["width"] >= 99e6]
+    assert {peak["scale"] for peak in large} == {1, 2}
+    assert all(peak["peak_bytes"] <= 1.5e9 for peak in large)
