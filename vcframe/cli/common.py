@@ -42,6 +42,24 @@ CodecOptions = Annotated[
         "--option", metavar="KEY=VALUE", help="A setting of the codec; repeatable.", show_default=False
     ),
 ]
+DEFAULT_MINUTES = 10.0
+Data = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATH",
+        help="Folder, file or glob of pictures; repeatable. Without it, generated pictures.",
+        show_default=False,
+    ),
+]
+RunFolder = Annotated[
+    Path, typer.Option("--out", metavar="DIR", help="The run's folder.", show_default=False)
+]
+Minutes = Annotated[
+    float | None,
+    typer.Option(metavar="M", help=f"Length; {DEFAULT_MINUTES:g} if nothing is said.", show_default=False),
+]
+Steps = Annotated[int | None, typer.Option(metavar="N", help="Length in steps instead.", show_default=False)]
+Seed = Annotated[int, typer.Option(metavar="N", help="Of weights, pictures and qualities.")]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where the networks run.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON.")]

@@ -9,15 +9,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vcframe.cli.common import (
+    DEFAULT_MINUTES,
     INTERRUPTED,
     CodecName,
     CodecOptions,
+    Data,
     Device,
     Force,
     Json,
+    Minutes,
     ModelReference,
     ProgressBar,
+    RunFolder,
+    Seed,
     Session,
+    Steps,
     check_new_file,
     console,
     fail,
@@ -32,23 +38,15 @@ from vcframe.metrics import BD_MAX_BPP
 if TYPE_CHECKING:
     from vcframe.learning import Progress
 
-DEFAULT_MINUTES = 10.0
 DEMO_MINUTES = 4.0
 
 
 def train(
     ctx: typer.Context,
     codec_name: CodecName,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The run's folder.", show_default=False)],
+    out: RunFolder,
     options: CodecOptions = None,
-    data: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PATH",
-            help="Folder, file or glob of pictures; repeatable. Without it, generated pictures.",
-            show_default=False,
-        ),
-    ] = None,
+    data: Data = None,
     schedule: Annotated[
         str,
         typer.Option(
@@ -78,16 +76,9 @@ def train(
             "--start-from", metavar="FILE|ID", help="Begin with the networks of a model.", show_default=False
         ),
     ] = None,
-    minutes: Annotated[
-        float | None,
-        typer.Option(
-            metavar="M", help=f"Length; {DEFAULT_MINUTES:g} if nothing is said.", show_default=False
-        ),
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(metavar="N", help="Length in steps instead.", show_default=False)
-    ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of weights, pictures and qualities.")] = 0,
+    minutes: Minutes = None,
+    steps: Steps = None,
+    seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:

@@ -10,20 +10,26 @@ from typing import Annotated
 import typer
 
 from vcframe.cli.common import (
+    DEFAULT_MINUTES,
     INTERRUPTED,
     CodecName,
     CodecOptions,
+    Data,
     Device,
     Force,
     Json,
+    Minutes,
     ProgressBar,
+    RunFolder,
+    Seed,
     Session,
+    Steps,
     check_new_file,
     console,
     fail,
     print_json,
 )
-from vcframe.cli.training import DEFAULT_MINUTES, show_progress
+from vcframe.cli.training import show_progress
 
 app = typer.Typer(
     help="Fit a differentiable stand-in for a codec, and measure how well it imitates it.",
@@ -35,29 +41,15 @@ app = typer.Typer(
 def fit(
     ctx: typer.Context,
     codec_name: CodecName,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The run's folder.", show_default=False)],
+    out: RunFolder,
     options: CodecOptions = None,
-    data: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PATH",
-            help="Folder, file or glob of pictures; repeatable. Without it, generated pictures.",
-            show_default=False,
-        ),
-    ] = None,
+    data: Data = None,
     scale: Annotated[
         int, typer.Option(metavar="1|2", help="Full-size or plainly halved pictures are what it sees.")
     ] = 1,
-    minutes: Annotated[
-        float | None,
-        typer.Option(
-            metavar="M", help=f"Length; {DEFAULT_MINUTES:g} if nothing is said.", show_default=False
-        ),
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(metavar="N", help="Length in steps instead.", show_default=False)
-    ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of weights, pictures and qualities.")] = 0,
+    minutes: Minutes = None,
+    steps: Steps = None,
+    seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
