@@ -75,8 +75,14 @@ class Way:
             assert self.scale is not None
             (height, width), (coded_height, coded_width) = image.shape[:2], description.shape[:2]
             trims = coded_height * self.scale - height, coded_width * self.scale - width
-            data = pack(codec, data, Payload(model.id, self.scale, level, trims, grey=image.ndim == 2))
+            data = pack(codec, data, Payload(self._model_id, self.scale, level, trims, grey=image.ndim == 2))
         return Compressed(data, quality, description, self)
+
+    @functools.cached_property
+    def _model_id(self) -> str:
+        """The id hashes the weights anew each time: once for all the files of a search will do."""
+        assert self.model is not None
+        return self.model.id
 
     def restore(self, data: bytes) -> Image:
         """What `decompress` makes of the file, from the real codec's decoding; grey for a grey picture."""
