@@ -133,7 +133,7 @@ def _file_with_head(head: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("head", "message"),
     [
-        (b"\x2a\x0b\xad\xca\xfe\x80\x10", r"version 2.*reads version 1"),
+        (b"\x3a\x0b\xad\xca\xfe\x80\x10", r"version 3.*reads versions 1 and 2"),
         (b"\x18\x0b\xad\xca\xfe\x80\x00", "scale 0"),
         (b"\x12\x0b\xad\xca\xfe\x80\x20", "trims 2 and 0"),
         (b"\x12\x0b\xad\xca\xfe\x80\x02", "trims 0 and 2"),

@@ -109,7 +109,7 @@ def compress(
     ways = _ways(image, codec, model, scale)
     if quality is None:
         return _best(ways, goal.target(image), effort)
-    first = ways[0].compress(codec.quality_scale.check(quality))
+    first = ways[0].compress(codec.quality_scale.check(quality)).adapted
     if len(ways) == 1:
         return first
     return _best(ways[1:], MostBytes(first.num_bytes, f"{first.bpp:g} bpp"), effort, first)

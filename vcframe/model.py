@@ -6,7 +6,9 @@ first four bytes of the SHA-256 over the weights, so a file restored with anothe
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +27,7 @@ from torch import Tensor
 from vcframe.codec import Codec, Image, UsageError, VcframeError
 from vcframe.images import as_colour, luma, to_image, to_tensor, write_bytes
 from vcframe.networks import SCALES, Networks, Preset, build_networks, scaled
+from vcframe.networks.small import POST_GRID, SmallPostProcessing
 from vcframe.networks.tiles import Area
 from vcframe.registry import warn_once
 
@@ -139,12 +142,27 @@ class Model:
                 description[tile.inner] = self._to_image(y_BCHW, tile.inside(), like=image)
         return description
 
-    def restore(self, decoded: Image, unit: float, scale: int, size: tuple[int, int]) -> Image:
+    def restore(
+        self,
+        decoded: Image,
+        unit: float,
+        scale: int,
+        size: tuple[int, int],
+        coefficients: Sequence[int] = (),
+    ) -> Image:
         """The restored picture, `(H, W) = size`, from the decoded description; same kind as `decoded`.
 
-        Large pictures are run in tiles, so that memory beyond the two pictures is bounded.
+        Large pictures are run in tiles, so that memory beyond the two pictures is bounded. Raises
+        `ModelError` for more coefficients than the model has directions.
         """
         self._check_kind(decoded)
+        if len(coefficients) > (known := self.num_directions(scale)):
+            raise ModelError(
+                f"model {self.id} has {known} directions, the file {len(coefficients)} coefficients"
+            )
+        corrections = (
+            [torch.tensor([coefficients], dtype=torch.float32, device=self.device)] if coefficients else []
+        )
         height, width = decoded.shape[:2]
         assert (height, width) == tuple(-(-side // scale) for side in size), (decoded.shape, scale, size)
         network, unit_B = self.networks[scale].post, self._unit(unit)
@@ -152,9 +170,36 @@ class Model:
         with torch.inference_mode():
             for tile in network.tiling.tiles(height, width):
                 d_BCHW = self._to_tensor(decoded[tile.outer])
-                x_BCHW = network(d_BCHW, unit_B, image[scaled(tile.outer, scale)].shape[:2])
+                x_BCHW = network(d_BCHW, unit_B, image[scaled(tile.outer, scale)].shape[:2], *corrections)
                 image[scaled(tile.inner, scale)] = self._to_image(x_BCHW, tile.inside(scale), like=decoded)
         return image
+
+    def num_directions(self, scale: int) -> int:
+        """How many coefficients a picture may have at that scale; 0 for a model without adaptation."""
+        adaptation = getattr(self.networks[scale].post, "adaptation", None)
+        return adaptation.num_directions if adaptation else 0
+
+    def coefficients(
+        self, original: Image, decoded: Image, unit: float, scale: int, num_bytes: int
+    ) -> tuple[int, ...]:
+        """The coefficients that pay for themselves in a file of `num_bytes`; the model has an adaptation.
+
+        `original` and `decoded` are of one kind; large pictures are run in tiles, as by `restore`.
+        """
+        if min(original.shape[:2]) < POST_GRID:
+            return ()
+        network, unit_B = self.networks[scale].post, self._unit(unit)
+        assert isinstance(network, SmallPostProcessing)
+        assert network.adaptation is not None
+        with torch.inference_mode():
+            parts = []
+            for tile in network.tiling.tiles(*decoded.shape[:2]):
+                d_BCHW = self._to_tensor(decoded[tile.outer])
+                x_BCHW = self._to_tensor(original[scaled(tile.outer, scale)])
+                features = network.features(d_BCHW, unit_B)
+                parts += network.moments(features, d_BCHW, unit_B, x_BCHW, tile.inside())
+        moments = functools.reduce(operator.add, parts)
+        return moments.coefficients(network.adaptation.directions, num_bytes)
 
     def save(self, path: Path) -> None:
         """Write the model file; the weights are rounded to half precision."""

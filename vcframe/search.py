@@ -93,7 +93,7 @@ class MostBytes:
         return qualities
 
     def excess(self, coded: Compressed) -> float:
-        return math.log(coded.num_bytes / self.num_bytes)
+        return math.log((coded.num_bytes + coded.way.reserve_bytes) / self.num_bytes)
 
     def best(self, met: Sequence[Compressed]) -> Compressed:
         return max(met, key=lambda coded: coded.psnr_db)
@@ -117,7 +117,7 @@ class LeastPsnr:
         return qualities[::-1]
 
     def excess(self, coded: Compressed) -> float:
-        return self.psnr_db - coded.psnr_db
+        return self.psnr_db - coded.adapted.psnr_db
 
     def best(self, met: Sequence[Compressed]) -> Compressed:
         return min(met, key=lambda coded: coded.num_bytes)
@@ -125,12 +125,12 @@ class LeastPsnr:
     def refusal(self, nearest: Compressed) -> UsageError:
         return UsageError(
             f"{nearest.way.codec.name} cannot reach {self.psnr_db:g} dB on this picture: the highest is "
-            f"{math.floor(nearest.psnr_db * 100) / 100:.2f} dB ({nearest.num_bytes} bytes)"
+            f"{math.floor(nearest.adapted.psnr_db * 100) / 100:.2f} dB ({nearest.num_bytes} bytes)"
         )
 
 
 def search(way: Way, target: Target, effort: int, quality: float | None) -> Compressed:
-    """The file at the last quality, in the target's order, that meets it; the search begins at `quality`."""
+    """The adapted file at the last quality, in the target's order, that meets it; begins at `quality`."""
     scale = way.codec.quality_scale
     qualities = target.order(scale.steps())
     worst = scale.unit(qualities[0])
@@ -156,7 +156,7 @@ def search(way: Way, target: Target, effort: int, quality: float | None) -> Comp
             excess(step)
     if not met:
         raise target.refusal(missed[0][1])
-    return met[max(met)]
+    return met[max(met)].adapted
 
 
 def last_step_within(

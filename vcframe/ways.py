@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from vcframe.codec import Codec, Image
 from vcframe.images import as_colour, luma
 from vcframe.metrics import psnr
 from vcframe.registry import guarded
-from vcframe.stream import NUM_LEVELS, Payload, Unpacked, pack, unpack
+from vcframe.stream import NUM_LEVELS, Payload, Unpacked, coefficient_bytes, pack, unpack
 
 if TYPE_CHECKING:
     from vcframe.model import Model
@@ -28,6 +28,8 @@ class Compressed:
     """What the codec was given."""
     way: Way
     """How it was coded."""
+    payload: Payload | None = None
+    """What was added to the codec's file."""
 
     @property
     def num_bytes(self) -> int:
@@ -50,6 +52,14 @@ class Compressed:
         """PSNR of what the file restores to; the file is decoded when this is first asked for."""
         return psnr(self.way.image, self.way.restore(self.data))
 
+    @functools.cached_property
+    def adapted(self) -> Compressed:
+        """The file with the coefficients that this picture wants; itself where none are worth their bytes.
+
+        It is at most `way.reserve_bytes` longer. The file is decoded when this is first asked for.
+        """
+        return self.way.adapt(self)
+
 
 @dataclass(frozen=True)
 class Way:
@@ -61,7 +71,7 @@ class Way:
     scale: int | None = None
 
     def compress(self, quality: float) -> Compressed:
-        """The file at a quality of the codec's own scale."""
+        """The file at a quality of the codec's own scale, without coefficients."""
         image, codec, model = self.image, self.codec, self.model
         level = round(codec.quality_scale.unit(quality) * (NUM_LEVELS - 1))
         description = image
@@ -71,12 +81,48 @@ class Way:
         if not codec.traits.grey:
             description = as_colour(description)
         data = codec.encode(description, quality)
-        if model is not None:
-            assert self.scale is not None
-            (height, width), (coded_height, coded_width) = image.shape[:2], description.shape[:2]
-            trims = coded_height * self.scale - height, coded_width * self.scale - width
-            data = pack(codec, data, Payload(self._model_id, self.scale, level, trims, grey=image.ndim == 2))
-        return Compressed(data, quality, description, self)
+        if model is None:
+            return Compressed(data, quality, description, self)
+        assert self.scale is not None
+        (height, width), (coded_height, coded_width) = image.shape[:2], description.shape[:2]
+        trims = coded_height * self.scale - height, coded_width * self.scale - width
+        payload = Payload(self._model_id, self.scale, level, trims, grey=image.ndim == 2)
+        return Compressed(pack(codec, data, payload), quality, description, self, payload)
+
+    @property
+    def reserve_bytes(self) -> int:
+        """What coefficients may add to a file, with what a carrier pads or escapes."""
+        return coefficient_bytes(self._num_directions) + 2 if self._num_directions else 0
+
+    def adapt(self, coded: Compressed) -> Compressed:
+        """The file with as many coefficients as pay for their bytes.
+
+        A colour model restores a grey picture as luma of what it sees: its coefficients would fit something
+        else, so such a picture gets none.
+        """
+        if coded.payload is None or coded.payload.coefficients or not self._num_directions:
+            return coded
+        assert self.model is not None
+        assert self.scale is not None
+        unpacked = unpack(coded.data, [self.codec])
+        assert unpacked is not None
+        decoded = decode_description(unpacked, self.codec)
+        unit = coded.payload.unit
+        levels = self.model.coefficients(self.image, decoded, unit, self.scale, coded.num_bytes)
+        if not levels:
+            return coded
+        payload = replace(coded.payload, coefficients=levels)
+        return replace(coded, data=pack(self.codec, unpacked.stream, payload), payload=payload)
+
+    @functools.cached_property
+    def _num_directions(self) -> int:
+        if (
+            self.model is None
+            or self.scale is None
+            or (self.image.ndim == 2 and self.model.card.channels == 3)
+        ):
+            return 0
+        return self.model.num_directions(self.scale)
 
     @functools.cached_property
     def _model_id(self) -> str:
@@ -97,7 +143,8 @@ class Way:
 def restore(unpacked: Unpacked, codec: Codec, model: Model, size: tuple[int, int]) -> Image:
     """The restored picture, `(H, W) = size`, of a file taken apart."""
     payload = unpacked.payload
-    return model.restore(decode_description(unpacked, codec), payload.unit, payload.scale, size)
+    decoded = decode_description(unpacked, codec)
+    return model.restore(decoded, payload.unit, payload.scale, size, payload.coefficients)
 
 
 def decode_description(unpacked: Unpacked, codec: Codec) -> Image:

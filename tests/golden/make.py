@@ -1,4 +1,4 @@
-"""How the golden files were made: `python tests/golden/make.py`, once. It refuses to replace any of them.
+"""How the golden files were made: `python tests/golden/make.py`, once. It replaces none of them.
 
 The model is no trained one. Of the fresh weights one in sixteen is kept, so that the file packs well, and the
 last layers are not zero, so that its networks change every pixel by a few grey levels.
@@ -56,6 +56,29 @@ def golden_model(codec: Codec) -> Model:
     return Model(card, {SCALE: networks})
 
 
+def adapted_model(codec: Codec) -> Model:
+    """The golden model with a random adaptation: the encoder finds what of it suits the picture."""
+    model = golden_model(codec)
+    adaptation = model.networks[SCALE].post.make_adaptation()  # type: ignore[operator]
+    with torch.no_grad():
+        adaptation.directions *= 30
+        for parameter in adaptation.parameters():
+            parameter *= torch.rand_like(parameter) < KEPT
+    return model
+
+
+def adapted() -> None:
+    """The file with coefficients, made when they came in."""
+    codec = Registry.load().codec("jpeg")
+    adapted_model(codec).save(new("adapted.safetensors"))
+    model = Model.load(FOLDER / "adapted.safetensors")
+    picture = np.ascontiguousarray(skimage.data.chelsea()[104:151, 110:175])
+    coded = Way(picture, codec, model, SCALE).compress(40).adapted
+    assert coded.payload is not None
+    assert coded.payload.coefficients
+    keep("adapted.jpg", coded.data, model)
+
+
 def main() -> None:
     registry = Registry.load()
     model = golden_model(registry.codec("jpeg"))
@@ -98,4 +121,6 @@ def new(name: str) -> Path:
 
 
 if __name__ == "__main__":
-    main()
+    if not (FOLDER / "model.safetensors").exists():
+        main()
+    adapted()

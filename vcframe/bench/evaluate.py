@@ -168,7 +168,7 @@ class _Bench:
     ) -> list[RatePoint]:
         points: list[RatePoint] = []
         for quality in qualities:
-            coded = way.compress(quality)
+            coded = way.compress(quality).adapted
             restored = decompress(coded.data, _OneCodec(type(way.codec)), lambda reference, codec: self.model)
             image = luma(restored.image) if way.image.ndim < restored.image.ndim else restored.image
             distortion = psnr(way.image, image), ssim(way.image, image)

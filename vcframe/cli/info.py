@@ -60,6 +60,7 @@ def _facts(contents: Contents, num_bytes: int) -> dict[str, Any]:
             "model_installed": any(model.id == payload.model_id for model in list_models()),
             "scale": payload.scale,
             "level": payload.level,
+            "num_coefficients": len(payload.coefficients),
             "check": "ok",
         }
     return facts
@@ -82,5 +83,6 @@ def _lines(facts: dict[str, Any]) -> dict[str, str]:
             "model": f"{payload['model']}, {'installed' if payload['model_installed'] else missing}",
             "scale": str(payload["scale"]),
             "quality level": f"{payload['level']} of 255",
+            "coefficients": str(payload["num_coefficients"] or "none"),
         }
     return lines

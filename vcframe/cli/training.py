@@ -50,8 +50,9 @@ def train(
     schedule: Annotated[
         str,
         typer.Option(
-            metavar="joint|post|paper",
-            help="How the networks alternate; post trains the post-processing network alone.",
+            metavar="joint|post|adaptation|paper",
+            help="How the networks alternate; post trains the post-processing network alone, adaptation what "
+            "corrects it for each picture, from a model that there is (--start-from).",
         ),
     ] = "joint",
     preset: Annotated[str, typer.Option(metavar="small|paper", help="Which networks.")] = "small",

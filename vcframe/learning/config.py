@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from vcframe.codec import UsageError
 from vcframe.networks import Preset
 
-Schedule = Literal["joint", "post", "paper", "virtual"]
-"""`post`: the post-processing network alone, behind plain resampling. `virtual`: a virtual codec alone."""
+Schedule = Literal["joint", "post", "adaptation", "paper", "virtual"]
+"""`post`: the post-processing network alone, behind plain resampling. `adaptation`: that of a given model,
+whose networks stand still. `virtual`: a virtual codec alone."""
 
 
 class TrainConfig(BaseModel):
@@ -62,6 +63,8 @@ class TrainConfig(BaseModel):
             raise ValueError("the paper preset has one quality and no bits: use schedule paper")
         if self.preset == "paper" and self.channels != 1:
             raise ValueError("the paper preset codes luma: channels must be 1")
+        if self.schedule == "adaptation" and self.start is None:
+            raise ValueError("schedule adaptation needs the model whose adaptation it trains: start from one")
         if self.schedule == "virtual" and self.patch != self.crop:
             raise ValueError(f"a virtual codec learns from whole crops: patch must be {self.crop}")
         if self.patch > self.crop:

@@ -24,6 +24,7 @@ from vcframe.learning.coded import CodingRoom
 from vcframe.learning.config import TrainConfig
 from vcframe.learning.engine import Engine, TrainingError, cosine
 from vcframe.learning.phases import (
+    AdaptationPhase,
     JointPhase,
     PaperDescriptionPhase,
     PaperVirtualPhase,
@@ -47,8 +48,8 @@ SKIPPED = "skipped"
 """The phase of a `Progress` that reports a picture which could not be read."""
 
 JOINT_PLAN = {
-    1: (("post", 0.75), ("virtual", 0.03), ("joint", 0.1), ("finish", 0.12)),
-    2: (("post", 0.5), ("virtual", 0.05), ("joint", 0.22), ("finish", 0.23)),
+    1: (("post", 0.65), ("virtual", 0.03), ("joint", 0.08), ("finish", 0.1), ("adaptation", 0.14)),
+    2: (("post", 0.45), ("virtual", 0.05), ("joint", 0.2), ("finish", 0.2), ("adaptation", 0.1)),
 }
 """Phases of the joint schedule and their shares of the budget, by scale.
 
@@ -56,7 +57,8 @@ At full size the codec is given what it was made for, and a description network 
 nothing); at half size it decides what of the picture is kept.
 """
 
-POST_PLAN = (("post", 1.0),)
+POST_PLAN = (("post", 0.86), ("adaptation", 0.14))
+ADAPTATION_PLAN = (("adaptation", 1.0),)
 VIRTUAL_PLAN = (("virtual", 1.0),)
 
 PAPER_ROUNDS = 3
@@ -221,6 +223,8 @@ class Run:
         moved |= self.config.start is not None and self.config.schedule != "post"
         shop = dataclasses.replace(self.shop, first=self.state.total_steps - self.state.step)
         describe = network_describe(shop) if moved else plain_describe(self.config.scale)
+        if name == "adaptation":
+            return AdaptationPhase(shop, describe, index)
         if name in ("post", "finish"):
             # From trained weights: half the rate.
             factor = 0.5 if name == "finish" or self.config.start is not None else 1.0
@@ -384,7 +388,10 @@ def _take_over(model: Model, networks: Networks, config: TrainConfig, codec: Cod
     if config.scale not in model.card.scales:
         raise UsageError(f"cannot start from model {model.id}: it has no networks for scale {config.scale}")
     for role in roles:
-        getattr(networks, role).load_state_dict(getattr(model.networks[config.scale], role).state_dict())
+        # An adaptation is always trained anew, as the last phase: it fits the very networks before it.
+        weights = getattr(model.networks[config.scale], role).state_dict()
+        weights = {name: value for name, value in weights.items() if not name.startswith("adaptation.")}
+        getattr(networks, role).load_state_dict(weights)
 
 
 def _open_folder(config: TrainConfig) -> dict[str, Any] | None:
@@ -421,6 +428,7 @@ def _plan(config: TrainConfig) -> tuple[tuple[str, float], ...]:
         "post": POST_PLAN,
         "paper": PAPER_PLAN,
         "virtual": VIRTUAL_PLAN,
+        "adaptation": ADAPTATION_PLAN,
     }
     return plans[config.schedule]
 

@@ -26,6 +26,8 @@ from vcframe.learning.objective import (
 )
 from vcframe.learning.sources import PictureSource, to_channels
 from vcframe.networks import Networks, downsample, round_to_8_bit
+from vcframe.networks.adaptation import STEP
+from vcframe.networks.small import SmallPostProcessing
 
 NEARLY_LOSSLESS_MSE = 2e-5
 """Coding errors below this (47 dB) need not be imitated any better."""
@@ -106,6 +108,50 @@ class PostPhase:
         else:
             loss = relative_mse(restored, x, plain_mse_B)
         loss.backward()  # type: ignore[no-untyped-call]
+        take_step(self.optimisers, loss, factor)
+        return StepResult(loss.item(), f"loss {loss.item():.4f}")
+
+
+class AdaptationPhase:
+    """Train the directions of a fresh adaptation; the network that it corrects stands still.
+
+    Each step works out the coefficients of whole crops as an encoder does, and moves the directions so that
+    these coefficients do more. Now and then only the first few are there, so that the first do most.
+    """
+
+    batch = 4
+
+    def __init__(self, workshop: Workshop, describe: Describe, key: int) -> None:
+        assert isinstance(workshop.networks.post, SmallPostProcessing)
+        self.shop, self.key, self.post = workshop, key, workshop.networks.post
+        whole = workshop.config.model_copy(update={"patch": workshop.config.crop, "batch": self.batch})
+        self.pool = CodedPool(workshop.room, workshop.source, describe, whole, key, workshop.first)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(workshop.config.seed)
+            self.adaptation = self.post.adaptation or self.post.make_adaptation()
+        self.optimisers = {"adaptation": Optimiser(self.adaptation, workshop.config.learning_rate)}
+
+    def step(self, step: int, factor: float) -> StepResult:
+        batch, engine = self.pool.batch(step), self.shop.engine
+        x, decoded, unit_B, plain_mse_B = engine.to(
+            batch.original, batch.decoded, batch.unit_B, batch.plain_mse_B
+        )
+        rng = np.random.default_rng([self.shop.config.seed, 5, self.key, step])
+        most = self.adaptation.num_directions
+        number = most if rng.random() < 0.5 else int(rng.integers(1, most // STEP)) * STEP
+        size = (x.shape[-2], x.shape[-1])
+        with torch.no_grad(), engine.autocast():
+            features = self.post.features(decoded, unit_B)
+            area = (slice(0, decoded.shape[-2]), slice(0, decoded.shape[-1]))
+            moments = self.post.moments(features, decoded, unit_B, x, area)
+        levels = [next(m.fits(self.adaptation.directions, [number]))[0] for m in moments]
+        (coefficients_BK,) = engine.to(torch.tensor(levels, dtype=torch.float32))
+        with engine.autocast():
+            restored = self.post.finish(features, decoded, unit_B, size, coefficients_BK).float()
+        loss = relative_mse(restored, x, plain_mse_B)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.post.trunk.tail.zero_grad(set_to_none=True)
+        self.post.log_error.zero_grad(set_to_none=True)
         take_step(self.optimisers, loss, factor)
         return StepResult(loss.item(), f"loss {loss.item():.4f}")
 

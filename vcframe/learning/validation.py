@@ -16,6 +16,8 @@ from vcframe.learning.phases import Workshop, network_describe, plain_describe
 from vcframe.learning.sources import middle, to_channels
 from vcframe.metrics import RatePoint, bd_rate, psnr, psnr_at_bpp
 from vcframe.networks import upsample
+from vcframe.networks.small import SmallPostProcessing
+from vcframe.stream import coefficient_bytes
 
 SIDE = 288
 """Validation looks at the middle of each picture, this many pixels a side."""
@@ -58,9 +60,10 @@ def measure(workshop: Workshop, with_networks: bool) -> Curve:
     results = []
     for (picture, quality), future in zip(jobs, coding, strict=True):
         coded = future.result()
-        restored = _restore(workshop, coded.picture, scale_of.unit(quality), picture, with_networks)
-        bpp = 8 * coded.num_bytes / (picture.shape[0] * picture.shape[1])
-        point = RatePoint(quality, coded.num_bytes, bpp, psnr(picture, restored), math.nan)
+        restored, added_bytes = _restore(workshop, coded, scale_of.unit(quality), picture, with_networks)
+        num_bytes = coded.num_bytes + added_bytes
+        bpp = 8 * num_bytes / (picture.shape[0] * picture.shape[1])
+        point = RatePoint(quality, num_bytes, bpp, psnr(picture, restored), math.nan)
         results.append((point, coded.net_bits))
     for i in range(0, len(results), len(units)):
         row = results[i : i + len(units)]
@@ -97,13 +100,27 @@ def _code(workshop: Workshop, describe: Describe, picture: Image, quality: float
     return room.roundtrip(describe(picture, room.codec.quality_scale.unit(quality)), quality)
 
 
-def _restore(workshop: Workshop, decoded: Image, unit: float, picture: Image, with_networks: bool) -> Image:
-    size = (picture.shape[0], picture.shape[1])
-    d_BCHW, unit_B = workshop.engine.to(to_tensor([decoded]), torch.tensor([unit]))
+def _restore(
+    workshop: Workshop, coded: Coded, unit: float, picture: Image, with_networks: bool
+) -> tuple[Image, int]:
+    """The restored picture, and the bytes of the coefficients that an encoder would add."""
+    size, post = (picture.shape[0], picture.shape[1]), workshop.networks.post
+    d_BCHW, x_BCHW, unit_B = workshop.engine.to(
+        to_tensor([coded.picture]), to_tensor([picture]), torch.tensor([unit])
+    )
     with torch.inference_mode():
-        if with_networks:
-            return to_image(workshop.networks.post(d_BCHW, unit_B, size)[0].cpu())
-        return to_image(upsample(d_BCHW, workshop.config.scale)[0, :, : size[0], : size[1]].cpu())
+        if not with_networks:
+            plain = upsample(d_BCHW, workshop.config.scale)
+            return to_image(plain[0, :, : size[0], : size[1]].cpu()), 0
+        if not isinstance(post, SmallPostProcessing) or post.adaptation is None:
+            return to_image(post(d_BCHW, unit_B, size)[0].cpu()), 0
+        features = post.features(d_BCHW, unit_B)
+        area = (slice(0, d_BCHW.shape[-2]), slice(0, d_BCHW.shape[-1]))
+        (moments,) = post.moments(features, d_BCHW, unit_B, x_BCHW, area)
+        levels = moments.coefficients(post.adaptation.directions, coded.num_bytes)
+        coefficients = [torch.tensor([levels], dtype=torch.float32, device=d_BCHW.device)] if levels else []
+        restored = post.finish(features, d_BCHW, unit_B, size, *coefficients)
+        return to_image(restored[0].cpu()), coefficient_bytes(len(levels))
 
 
 def interpolate(units: Sequence[float], values: Sequence[float], unit: float) -> float:

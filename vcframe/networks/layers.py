@@ -72,11 +72,15 @@ class Trunk(nn.Module):
         nn.init.zeros_(self.tail.weight)
         nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]  # a convolution with bias always has one
 
-    def forward(self, x_BCHW: Tensor, unit_B: Tensor) -> Tensor:
+    def features(self, x_BCHW: Tensor, unit_B: Tensor) -> Tensor:
+        """What the last layer is given."""
         x_BCHW = F.relu(self.gain(self.head(x_BCHW), unit_B))
         for block in self.blocks:
             x_BCHW = block(x_BCHW, unit_B)
-        out: Tensor = self.tail(x_BCHW)
+        return x_BCHW
+
+    def forward(self, x_BCHW: Tensor, unit_B: Tensor) -> Tensor:
+        out: Tensor = self.tail(self.features(x_BCHW, unit_B))
         return out
 
 

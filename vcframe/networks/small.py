@@ -8,11 +8,13 @@ training begins at the plain codec and can only add. Trunks run on pixel-unshuff
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vcframe.networks.adaptation import Adaptation, Moments
 from vcframe.networks.layers import (
     QualityTable,
     Trunk,
@@ -20,7 +22,7 @@ from vcframe.networks.layers import (
     pad_to_multiple,
     upsample,
 )
-from vcframe.networks.tiles import PictureNetwork, Tiling, reach
+from vcframe.networks.tiles import Area, PictureNetwork, Tiling, reach
 
 POST_GRID = 2
 """The post-processing trunk runs at 1/POST_GRID of the original size, whatever the scale."""
@@ -74,15 +76,77 @@ class SmallPostProcessing(PictureNetwork):
         self.shuffle = nn.PixelShuffle(POST_GRID)
         errors = math.log(self.worst_error), math.log(self.best_error[scale])
         self.log_error = QualityTable(channels * POST_GRID**2, *errors)
+        self.adaptation: Adaptation | None = None
         self.tiling = _tiling(self.trunk, self.grid, scale)
 
-    def forward(self, decoded_BCHW: Tensor, unit_B: Tensor, size: tuple[int, int]) -> Tensor:
-        """Decoded description to `(B, C, *size)`, nominally in 0..1 but not clipped."""
-        plain = upsample(decoded_BCHW, self.scale)[..., : size[0], : size[1]]
+    def make_adaptation(self) -> Adaptation:
+        """A fresh adaptation in the place of any other."""
+        self.adaptation = Adaptation(self.trunk.tail.in_channels, self.trunk.tail.out_channels)
+        return self.adaptation.to(self.trunk.tail.weight.device)
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Load weights; the network has an adaptation afterwards if they have one."""
+        self.adaptation = None
+        if any(name.startswith("adaptation.") for name in state_dict):
+            self.make_adaptation()
+        return super().load_state_dict(state_dict, strict, assign)
+
+    def forward(
+        self,
+        decoded_BCHW: Tensor,
+        unit_B: Tensor,
+        size: tuple[int, int],
+        coefficients_BK: Tensor | None = None,
+    ) -> Tensor:
+        """Decoded description to `(B, C, *size)`, nominally in 0..1 but not clipped.
+
+        With the coefficients of each picture, corrected by the adaptation that there must be.
+        """
+        return self.finish(self.features(decoded_BCHW, unit_B), decoded_BCHW, unit_B, size, coefficients_BK)
+
+    def features(self, decoded_BCHW: Tensor, unit_B: Tensor) -> Tensor:
+        """What the last layers are given."""
         blocks = F.pixel_unshuffle(pad_to_multiple(decoded_BCHW, self.grid), self.grid)
-        scaled = self.trunk(blocks - 0.5, unit_B) * self.log_error(unit_B).exp()
-        residual: Tensor = self.shuffle(scaled)
-        return plain + residual[..., : size[0], : size[1]]
+        return self.trunk.features(blocks - 0.5, unit_B)
+
+    def finish(
+        self,
+        features: Tensor,
+        decoded_BCHW: Tensor,
+        unit_B: Tensor,
+        size: tuple[int, int],
+        coefficients_BK: Tensor | None = None,
+    ) -> Tensor:
+        """The picture from the features of the decoded description."""
+        out = self.trunk.tail(features)
+        if coefficients_BK is not None:
+            assert self.adaptation is not None
+            out = out + self.adaptation(features, coefficients_BK)
+        residual: Tensor = self.shuffle(out * self.log_error(unit_B).exp())
+        plain = upsample(decoded_BCHW, self.scale)
+        return plain[..., : size[0], : size[1]] + residual[..., : size[0], : size[1]]
+
+    def moments(
+        self, features: Tensor, decoded_BCHW: Tensor, unit_B: Tensor, original_BCHW: Tensor, area: Area
+    ) -> list[Moments]:
+        """Of every picture: what its coefficients follow from, over an area of the decoded description.
+
+        A last row or column of the original that does not fill a cell of the trunk's grid is left out.
+        """
+        assert self.adaptation is not None
+        size = (original_BCHW.shape[-2], original_BCHW.shape[-1])
+        restored = self.finish(features, decoded_BCHW, unit_B, size)
+        rows, columns = (slice(0, side // POST_GRID * POST_GRID) for side in size)
+        errors = (original_BCHW - restored, original_BCHW - restored.clamp(0, 1))
+        cells = [F.pixel_unshuffle(error[..., rows, columns], POST_GRID) for error in errors]
+        height, width = cells[0].shape[-2:]
+        rows, columns = (slice(part.start // self.grid, part.stop // self.grid) for part in area)
+        hidden = self.adaptation.features(features)[..., :height, :width]
+        hidden, error, clipped = (part[..., rows, columns] for part in (hidden, *cells))
+        factors = self.log_error(unit_B).exp().flatten(1)
+        return [Moments.measure(*picture) for picture in zip(hidden, error, clipped, factors, strict=True)]
 
 
 def _tiling(trunk: Trunk, grid: int, scale: int) -> Tiling:
