@@ -61,7 +61,7 @@ def test_coefficients_are_near_the_least_squares_solution(scale: int) -> None:
         columns = [(post(d, unit_B, (64, 96), one[None]) - plain).flatten() for one in ones]
     matrix, error = torch.stack(columns, 1).double().numpy(), (x - plain).flatten().double().numpy()
     assert moments.unclipped_squared_error == pytest.approx(error @ error, rel=1e-5)
-    for levels, left in moments.fits(post.adaptation.directions, [4, 32]):
+    for levels, left in moments.fits(post.adaptation.directions, [4, 64]):
         part = matrix[:, : len(levels)]
         assert left == pytest.approx(float(((error - part @ levels) ** 2).sum()), rel=1e-4)
         best = np.linalg.lstsq(part, error, rcond=None)[0]
@@ -182,7 +182,7 @@ def test_model_files_keep_the_adaptation(tmp_path: Path) -> None:
     model.save(tmp_path / "adapted.safetensors")
     loaded = Model.load(tmp_path / "adapted.safetensors")
     assert loaded.id == model.id != fresh_model("jpeg", 1).id
-    assert loaded.num_directions(1) == 32
+    assert loaded.num_directions(1) == 64
     assert fresh_model("jpeg", 1).num_directions(1) == 0
     coded = Way(PHOTO, codec, loaded, 1).compress(20).adapted
     assert psnr(decompress(coded.data, REGISTRY, lambda *_: loaded).image, PHOTO) == coded.psnr_db
@@ -199,7 +199,7 @@ def test_the_adapted_decoder_stays_within_its_budget(scale: int) -> None:
     assert isinstance(post, SmallPostProcessing)
     adaptation = post.make_adaptation()
     coded, unit_B = torch.zeros(1, 3, 64 // scale, 64 // scale), torch.tensor([0.5])
-    convolutions = count_macs(post, coded, unit_B, (64, 64), torch.ones(1, 32))
+    convolutions = count_macs(post, coded, unit_B, (64, 64), torch.ones(1, 64))
     mixing = adaptation.directions[0].numel() * (64 // 2) ** 2
     assert (convolutions + mixing) / 64**2 <= 30_000
 

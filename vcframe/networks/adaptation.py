@@ -45,8 +45,8 @@ class Adaptation(nn.Module):
     the first do most.
     """
 
-    num_features = 32
-    num_directions = 32
+    num_features = 24
+    num_directions = 64
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
