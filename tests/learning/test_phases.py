@@ -15,8 +15,15 @@ from vcframe.codec import Image
 from vcframe.learning.coded import CodedPool, CodingRoom
 from vcframe.learning.config import TrainConfig
 from vcframe.learning.engine import Engine
-from vcframe.learning.phases import JointPhase, Workshop, plain_describe, virtual_codec_loss
+from vcframe.learning.phases import (
+    AdaptationPhase,
+    JointPhase,
+    Workshop,
+    plain_describe,
+    virtual_codec_loss,
+)
 from vcframe.networks import Networks, build_networks
+from vcframe.networks.small import SmallPostProcessing
 from vcframe.registry import Registry
 
 
@@ -167,3 +174,30 @@ def test_the_description_s_gradient_is_the_objective_s_through_the_virtual_codec
     offset.register_hook(lambda gradient: gradients.append(float(gradient)))  # type: ignore[union-attr,operator]
     phase.step(0, 1.0)
     assert gradients == [pytest.approx(expected, rel=1e-3)]
+
+
+def test_directions_learn_what_pictures_want_and_the_network_stands_still(workshop: Workshop) -> None:
+    post = workshop.networks.post
+    assert isinstance(post, SmallPostProcessing)
+    phase = AdaptationPhase(workshop, plain_describe(1), key=0)
+    before = {name: value.clone() for name, value in post.state_dict().items()}
+
+    def left() -> float:
+        """Share of the squared error of held crops that the best coefficients leave."""
+        batch = phase.pool.batch(0)
+        area = (slice(0, 64), slice(0, 64))
+        with torch.no_grad():
+            features = post.features(batch.decoded, batch.unit_B)
+            moments = post.moments(features, batch.decoded, batch.unit_B, batch.original, area)
+        assert post.adaptation is not None
+        fits = [
+            next(m.fits(post.adaptation.directions, [64]))[1] / m.unclipped_squared_error for m in moments
+        ]
+        return float(np.mean(fits))
+
+    at_first = left()
+    for step in range(12):
+        phase.step(step, 1.0)
+    assert left() < at_first - 0.02
+    for name, value in post.state_dict().items():
+        assert torch.equal(value, before[name]) != name.startswith("adaptation."), name
