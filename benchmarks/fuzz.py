@@ -36,7 +36,7 @@ from vcframe.model import Model
 from vcframe.registry import Registry
 from vcframe.stream import CONTAINER_MAGIC, Payload, pack, unpack
 
-GOLDEN_MODEL = Path(__file__).resolve().parents[1] / "tests/golden/model.safetensors"
+GOLDEN_MODEL = Path(__file__).resolve().parents[1] / "tests/golden/adapted.safetensors"
 LIMIT_S = 5.0
 """Of CPU time: what a busy machine takes for itself is not the file's fault."""
 WAITING_LIMIT_S = 60.0
@@ -233,7 +233,8 @@ def mutated(bench: Bench, target: str, chance: random.Random) -> bytes:
     stream = chance.choice(bench.streams(name))
     scale = chance.choice([2] * 9 + [7])
     trims = chance.randrange(scale), chance.randrange(scale)
-    payload = Payload(bench.model.id, scale, chance.randrange(256), trims, chance.random() < 0.3)
+    levels = tuple(chance.randint(-7, 7) for _ in range(chance.choice([0, 0, 2, 64, 66])))
+    payload = Payload(bench.model.id, scale, chance.randrange(256), trims, chance.random() < 0.3, levels)
     seal = (
         functools.partial(_contained, codec) if target == CONTAINER_TARGET else functools.partial(pack, codec)
     )
