@@ -54,7 +54,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of two small pictures that stands for the published set, with a made-up curve for JPEG."""
     reference = (
         'set = "kodak"\nsource = "made up"\n[[curve]]\nname = "A"\ndescribed = "b"\ncodec = "jpeg"\n'
-        'options = { progressive = "never" }\nqualities = [5, 20, 50, 80]\npoints = [[1.0, 30.0]]\n'
+        'options = { progressive = "never" }\nqualities = [5, 20, 50, 80]\npoints = [[0.7, 30.0]]\n'
     )
     (tmp_path / "reference.toml").write_text(reference)
     monkeypatch.setattr(script, "REFERENCE", tmp_path / "reference.toml")
@@ -78,7 +78,7 @@ def test_a_difference_fails_and_is_printed(small: Path, capsys: pytest.CaptureFi
     (row,) = json.loads(out.read_text())["curves"]["A"]["rows"]
     printed = capsys.readouterr().out
     assert (
-        f"1.00 bpp: 30.00 dB, ours {row['measured_db']:.2f} dB, {row['measured_db'] - 30:+.3f} dB" in printed
+        f"0.70 bpp: 30.00 dB, ours {row['measured_db']:.2f} dB, {row['measured_db'] - 30:+.3f} dB" in printed
     )
     assert "DIFFERS" in printed
     text = script.REFERENCE.read_text()
@@ -86,7 +86,7 @@ def test_a_difference_fails_and_is_printed(small: Path, capsys: pytest.CaptureFi
     assert script.main([str(small), "--out", str(out)]) == 0
     script.REFERENCE.write_text(text.replace("30.0]]", f"{row['measured_db'] + 0.051}]]"))
     assert script.main([str(small), "--out", str(out)]) == 1
-    script.REFERENCE.write_text(text.replace("[1.0, 30.0]", "[50.0, 30.0]"))
+    script.REFERENCE.write_text(text.replace("[0.7, 30.0]", "[50.0, 30.0]"))
     assert script.main([str(small), "--out", str(out)]) == 1
     assert "reached by 0 of 2 pictures only" in capsys.readouterr().out
 
