@@ -85,12 +85,13 @@ def test_ms_ssim_is_its_authors_formula_written_out(original: Image, worse: Imag
     def formula(x: np.ndarray, y: np.ndarray) -> float:
         product = 1.0
         for scale, weight in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
+            if scale > 0:
+                x, y = halved(x), halved(y)
             mx, my = mean(x), mean(y)
             vx, vy, vxy = mean(x * x) - mx**2, mean(y * y) - my**2, mean(x * y) - mx * my
             structure = (2 * vxy + c2) / (vx + vy + c2)
             luminance = (2 * mx * my + c1) / (mx**2 + my**2 + c1) if scale == 4 else 1.0
             product *= float(np.mean(luminance * structure)) ** weight
-            x, y = halved(x), halved(y)
         return product
 
     a, b = original[:192, :208], worse[:192, :208]
@@ -210,6 +211,14 @@ def test_a_plugin_s_metric_is_one_of_them(install: Installer, original: Image, w
     assert list(rows) == [*METRICS, "largest"]
     assert rows["largest"] | {"better": "lower", "from": "a plugin", "unavailable": None} == rows["largest"]
     assert rows["psnr"]["unit"] == "dB"
+
+
+def test_the_metric_in_the_contributors_guide_works(tmp_path: Path, original: Image) -> None:
+    guide = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
+    (tmp_path / "mine.py").write_text(guide.split("```python\n")[2].split("```")[0])
+    (metric,) = find_metrics(["mean_error"], Registry.load(plugin_files=[tmp_path / "mine.py"]))
+    assert metric.unit == "levels"
+    assert metric.measure(original, np.full_like(original, 100)) == np.abs(original.astype(int) - 100).mean()
 
 
 def test_a_plugin_s_metric_may_not_pose_as_ours(install: Installer) -> None:
