@@ -29,7 +29,7 @@ def plugin(*codecs: str, imports: str = "", body: str = "", **facts: str) -> str
 HEADER = """
 from dataclasses import dataclass
 import numpy as np
-from vcframe import Codec, CodecError, QualityScale, Traits, hookimpl
+from vcframe import Codec, CodecError, Metric, QualityScale, Traits, hookimpl
 """
 
 METHODS = """
@@ -152,6 +152,13 @@ BROKEN: dict[str, tuple[str, str]] = {
         plugin("raw", options="@dataclass(frozen=True)\nclass Options:\n    a: tuple[int, ...] = (1, 2)"),
         "a=[1, 2] is not of type",
     ),
-    "nameless metric": (plugin("raw", body="@hookimpl\ndef vcframe_metrics(): return [len]"), "needs a name"),
+    "no metric": (
+        plugin("raw", body="@hookimpl\ndef vcframe_metrics(): return [len]"),
+        "vcframe_metrics returned <built-in function len>, which is not a vcframe.Metric",
+    ),
+    "metric without a direction": (
+        plugin("raw", body="@hookimpl\ndef vcframe_metrics(): return [Metric('m', '', 'more', len)]"),
+        "metric m: better='more' is neither 'higher' nor 'lower'",
+    ),
 }
 """Fault: the plugin's source, and what the reason for refusing it must say."""

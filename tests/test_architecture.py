@@ -19,12 +19,12 @@ CODEC_NAMES = set(PROJECT["project"]["entry-points"]["vcframe"])
 
 ROOMS = (
     "codec",
+    "metrics",
     "hookspecs",
     "registry",
     "testing",
     "images",
     "dead_leaves",
-    "metrics",
     "stream",
     "networks",
     "model",
@@ -43,7 +43,7 @@ ROOMS = (
 
 BELOW = {room: set(ROOMS[: i + 1]) for i, room in enumerate(ROOMS)} | {
     "testing": {"testing", "codec", "registry"},
-    "__init__": {"codec", "hookspecs", "api"},
+    "__init__": {"codec", "metrics", "hookspecs", "api"},
     "__main__": {"cli"},
     "models": set(),
 }

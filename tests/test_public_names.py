@@ -19,6 +19,7 @@ EXPORTED = {
     "CodecError",
     "Image",
     "ImageError",
+    "Metric",
     "PluginError",
     "QualityScale",
     "Traits",

@@ -369,12 +369,8 @@ class TestOtherHooks:
 
     def test_metrics_and_suites_are_gathered_from_every_plugin(self, install: Installer) -> None:
         body = """
-        class Worst:
-            name = "worst"
-            def __call__(self, reference, picture): return 0.5
-
         @hookimpl
-        def vcframe_metrics(): return (Worst() for _ in range(1))
+        def vcframe_metrics(): return (Metric(name, "dB", "higher", lambda a, b: 0.5) for name in [__name__])
 
         @hookimpl
         def vcframe_suites(): return ["suite of %s" % __name__]
@@ -383,8 +379,18 @@ class TestOtherHooks:
         install("b", {"b": "metric_b"}, metric_b=plugin(body=body))
         registry = Registry.load()
         for _ in range(2):
-            assert [metric.name for metric in registry.metrics()] == ["worst", "worst"]
+            assert [metric.name for metric in registry.metrics()] == ["metric_a", "metric_b"]
             assert registry.suites() == ("suite of metric_a", "suite of metric_b")
+
+    def test_two_metrics_of_one_name_are_both_refused(self, install: Installer) -> None:
+        body = "@hookimpl\ndef vcframe_metrics(): return [Metric('mine', '', 'lower', lambda a, b: 0.5)]"
+        install("a", {"a": "metric_a"}, metric_a=plugin(body=body))
+        install("b", {"b": "metric_b"}, metric_b=plugin(body=body))
+        registry = Registry.load()
+        assert registry.metrics() == ()
+        reasons = {record.name: record.reason for record in registry.plugins if record.status == "failed"}
+        assert reasons.keys() == {"a", "b"}
+        assert "metric name 'mine' is claimed by a 1.5 (metric_a) and b 1.5 (metric_b)" in str(reasons["a"])
 
 
 def test_a_plugin_may_offer_a_codec_class_from_elsewhere(tmp_path: Path, photo: Image) -> None:

@@ -18,6 +18,7 @@ from vcframe.codec import (
     VcframeError,
 )
 from vcframe.hookspecs import hookimpl
+from vcframe.metrics import Metric
 
 if TYPE_CHECKING:
     from vcframe import pillow
@@ -30,6 +31,7 @@ __all__ = [
     "CodecError",
     "Image",
     "ImageError",
+    "Metric",
     "PluginError",
     "QualityScale",
     "Traits",

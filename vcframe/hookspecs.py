@@ -11,6 +11,7 @@ from typing import Any
 import pluggy
 
 from vcframe.codec import Codec
+from vcframe.metrics import Metric
 
 PROJECT = "vcframe"
 
@@ -34,8 +35,8 @@ def vcframe_virtual_codec(codec: Codec) -> Any:
 
 
 @hookspec
-def vcframe_metrics() -> Iterable[Any]:
-    """Return metrics: objects with a `name` and `__call__(reference, picture) -> float`."""
+def vcframe_metrics() -> Iterable[Metric]:
+    """Return the metrics that this plugin offers; `vcframe metrics` lists them beside vcframe's own."""
     raise NotImplementedError
 
 

@@ -29,6 +29,7 @@ import pluggy
 
 from vcframe import hookspecs
 from vcframe.codec import Codec, CodecError, PluginError, QualityScale, Traits, UsageError, VcframeError
+from vcframe.metrics import Metric
 
 GROUP = hookspecs.PROJECT
 """The entry-point group, which is the project's name as pluggy's own convention has it."""
@@ -87,7 +88,7 @@ class _Loaded:
     found: _Found
     hooks: pluggy.HookRelay
     codecs: tuple[type[Codec], ...]
-    metrics: tuple[Any, ...]
+    metrics: tuple[Metric, ...]
     suites: tuple[Any, ...]
 
 
@@ -126,6 +127,7 @@ class Registry:
                 except _PLUGIN_FAULTS as error:
                     failures[candidate] = error
         failures |= _clashes("codec", {f: [c.name for c in p.codecs] for f, p in loaded.items()})
+        failures |= _clashes("metric", {f: [m.name for m in p.metrics] for f, p in loaded.items()})
         for candidate, failure in failures.items():
             _report(candidate, failure)
         return cls([p for f, p in loaded.items() if f not in failures], failures)
@@ -164,7 +166,7 @@ class Registry:
             if virtual is not None:
                 yield plugin.found.name, virtual
 
-    def metrics(self) -> tuple[Any, ...]:
+    def metrics(self) -> tuple[Metric, ...]:
         """Every metric that plugins offer."""
         return tuple(metric for plugin in self._loaded for metric in plugin.metrics)
 
@@ -187,7 +189,7 @@ class Registry:
         broken = [f"plugin {r.name!r} failed ({r.reason})" for r in self.plugins if r.status == "failed"]
         return "; ".join(
             [
-                f"unknown codec {name!r}{_near(name, known)}",
+                f"unknown codec {name!r}{near(name, known)}",
                 f"installed: {', '.join(self.codecs) or 'none'}",
                 *broken,
                 f"to add one, pip install a package with an entry point {GROUP!r} or give --plugin FILE",
@@ -222,10 +224,10 @@ def _available(codec: Codec) -> Codec:
     return codec
 
 
-def unavailable_reason(codec: Codec) -> str | None:
-    """`Codec.unavailable`, where a probe that raises counts as unavailable for that reason."""
+def unavailable_reason(offered: Codec | Metric) -> str | None:
+    """Why a codec or a metric cannot run here; a probe that raises counts as unavailable for that reason."""
     try:
-        return codec.unavailable()
+        return offered.unavailable()
     except _PLUGIN_FAULTS as error:
         return _one_line(error)
 
@@ -252,7 +254,7 @@ def _installed(subset: str) -> list[_Found]:
     for name in sorted(wanted - names.keys()):
         installed = ", ".join(names) or "none"
         raise PluginError(
-            f"VCFRAME_PLUGINS names an unknown plugin {name!r}{_near(name, names)}; installed: {installed}"
+            f"VCFRAME_PLUGINS names an unknown plugin {name!r}{near(name, names)}; installed: {installed}"
         )
     return [f for f in found if f.name in wanted]
 
@@ -309,8 +311,8 @@ def _load(found: _Found) -> _Loaded:
         raise PluginError(f"offers two codecs with one name: {', '.join(sorted(names))}")
     metrics = _items(manager.hook.vcframe_metrics)
     for metric in metrics:
-        if not (isinstance(getattr(metric, "name", None), str) and callable(metric)):
-            raise PluginError(f"metric {metric!r} needs a name and __call__(reference, picture)")
+        if not isinstance(metric, Metric):
+            raise PluginError(f"vcframe_metrics returned {metric!r}, which is not a vcframe.Metric")
     return _Loaded(found, manager.hook, codecs, metrics, _items(manager.hook.vcframe_suites))
 
 
@@ -330,8 +332,8 @@ def _check_unmarked(plugin: object, marked: set[object], known: Mapping[str, str
     """Refuse functions that look like hooks but would never be called."""
     for name, member in inspect.getmembers_static(plugin):
         if name.startswith(f"{GROUP}_") and inspect.isfunction(member) and member not in marked:
-            near = "" if name in known.values() else _near(name.removeprefix(f"{GROUP}_"), known)
-            raise PluginError(f"function {name} is not marked with @hookimpl{near}")
+            hint = "" if name in known.values() else near(name.removeprefix(f"{GROUP}_"), known)
+            raise PluginError(f"function {name} is not marked with @hookimpl{hint}")
 
 
 def _items(caller: pluggy.HookCaller) -> tuple[Any, ...]:
@@ -435,7 +437,7 @@ def _one_line(error: BaseException) -> str:
     return text if isinstance(error, PluginError) else f"{type(error).__name__}: {text}"
 
 
-def _near(name: str, known: Mapping[str, str]) -> str:
+def near(name: str, known: Mapping[str, str]) -> str:
     """`; did you mean 'x'?` for the close matches among the keys of `known`, naming their values."""
     from difflib import get_close_matches
 

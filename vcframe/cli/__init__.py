@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from vcframe.cli import authoring, compress, decompress, info, listing, training, virtual
+from vcframe.cli import authoring, compress, data, decompress, info, listing, training, virtual
 from vcframe.cli.common import Session, VcframeGroup
 
 __all__ = ["app", "main"]
@@ -49,12 +49,14 @@ app.command("codecs")(listing.codecs)
 app.add_typer(authoring.plugins, name="plugins")
 app.command("check")(authoring.check)
 app.command("models")(listing.models)
+app.command("metrics")(listing.metrics)
 app.command("train")(training.train)
 app.command("join")(training.join)
 app.command("compress")(compress.compress)
 app.command("decompress")(decompress.decompress)
 app.command("info")(info.info)
 app.command("evaluate")(training.evaluate)
+app.add_typer(data.app, name="data")
 app.command("demo")(training.demo)
 app.add_typer(virtual.app, name="virtual")
 

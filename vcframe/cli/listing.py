@@ -1,4 +1,4 @@
-"""`vcframe codecs`, `plugins`, `models`: what is installed."""
+"""`vcframe codecs`, `plugins`, `models`, `metrics`: what is installed."""
 
 from __future__ import annotations
 
@@ -136,6 +136,38 @@ def models(as_json: Json = False) -> None:
             f"no models are installed; make one with `vcframe train`, or point {MODELS_VARIABLE} at a folder"
         )
     console().print(_preset_table(costs))
+
+
+def metrics(ctx: typer.Context, as_json: Json = False) -> None:
+    """List the metrics of a benchmark, and why one cannot run here."""
+    from vcframe.bench.metrics import METRICS, all_metrics
+    from vcframe.registry import unavailable_reason
+
+    session: Session = ctx.obj
+    rows = [
+        {
+            "metric": metric.name,
+            "unit": metric.unit,
+            "better": metric.better,
+            "from": "vcframe" if metric.name in METRICS else "a plugin",
+            "unavailable": unavailable_reason(metric),
+        }
+        for metric in all_metrics(session.registry).values()
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("metric", "unit", "better", "from", "here")
+    for row in rows:
+        here = "yes" if row["unavailable"] is None else "no"
+        table.add_row(row["metric"], escape(row["unit"] or "-"), row["better"], row["from"], here)
+    console().print(table)
+    for row in rows:
+        if row["unavailable"] is not None:
+            note(f"metric {row['metric']} cannot run here: {row['unavailable']}")
 
 
 def _model_row(model: ModelFile) -> dict[str, Any]:

@@ -1,0 +1,185 @@
+"""Image sets that results are published on: what belongs to one, where it is from, whether a folder holds it.
+
+Each set is a TOML file in this folder. The pictures themselves are not part of vcframe.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from vcframe.codec import ImageError, UsageError
+from vcframe.images import read_image
+from vcframe.registry import near
+
+DATA_VARIABLE = "VCFRAME_DATA"
+"""Environment variable: the folder that sets are fetched into, each in a folder of its own name."""
+
+_NAMED_AT_MOST = 3
+
+
+@dataclass(frozen=True)
+class SetFile:
+    """One picture of a set. Digests are in hexadecimal."""
+
+    name: str
+    num_bytes: int
+    sha256: str
+    """Of the file as its source has it."""
+    samples_sha256: str
+    """Of the picture itself, as `samples_sha256` computes it."""
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """A known set of pictures."""
+
+    name: str
+    title: str
+    source: str
+    """Where the set comes from, for people."""
+    licence: str
+    """As its source states it."""
+    url: str | None
+    """Folder that the files are fetched from; None where no public one is known."""
+    files: tuple[SetFile, ...]
+
+
+@dataclass(frozen=True)
+class FileCheck:
+    """One picture of a set, looked for in a folder."""
+
+    file: SetFile
+    path: Path | None
+    """The file that stands for it; None where there is none."""
+    state: Literal["ok", "missing", "differs"]
+
+
+def list_sets() -> list[ImageSet]:
+    """Every known set, by name."""
+    folder = resources.files("vcframe.bench.sets")
+    return [
+        _parse(entry.name.removesuffix(".toml"), entry.read_text(encoding="utf-8"))
+        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name)
+        if entry.name.endswith(".toml")
+    ]
+
+
+def find_set(name: str) -> ImageSet:
+    """The set of this name; `UsageError` with close matches and the known ones."""
+    known = {image_set.name: image_set for image_set in list_sets()}
+    if name not in known:
+        names = {known_name: known_name for known_name in known}
+        raise UsageError(f"unknown image set {name!r}{near(name, names)}; known: {', '.join(known)}")
+    return known[name]
+
+
+def set_folder(image_set: ImageSet) -> Path:
+    """Where `fetch` puts a set: below `$VCFRAME_DATA`, or else below `~/.cache/vcframe`."""
+    base = os.environ.get(DATA_VARIABLE)
+    return (Path(base) if base else Path.home() / ".cache" / "vcframe") / image_set.name
+
+
+def check(image_set: ImageSet, folder: Path) -> list[FileCheck]:
+    """Look for every picture in a folder.
+
+    A picture may be in another lossless format (`bikes.bmp` for `bikes.png`) or compressed anew: it is itself
+    where either the file or its samples have the digest.
+    """
+    return [_check_file(file, folder) for file in image_set.files]
+
+
+def local_files(image_set: ImageSet, folder: Path | None = None) -> list[Path]:
+    """The set's pictures in a folder, in the set's order, checked; without a folder, where `fetch` puts them.
+
+    Raises `UsageError` naming what is missing or differs, and how to get it.
+    """
+    folder = set_folder(image_set) if folder is None else folder
+    checks = check(image_set, folder)
+    faults = {
+        "not there: ": [check.file.name for check in checks if check.state == "missing"],
+        "another picture: ": [check.file.name for check in checks if check.state == "differs"],
+    }
+    if any(faults.values()):
+        wrong = "; ".join(text + _enumerated(names) for text, names in faults.items() if names)
+        raise UsageError(f"image set {image_set.name} in {folder}: {wrong}; {how_to_get(image_set)}")
+    return [check.path for check in checks if check.path is not None]
+
+
+def how_to_get(image_set: ImageSet) -> str:
+    """What a user does to have the set."""
+    if image_set.url is not None:
+        return f"get it with: vcframe data fetch {image_set.name}"
+    return f"it has no public address; name a folder that holds it with --images ({image_set.title})"
+
+
+def fetch(
+    image_set: ImageSet, mirror: str | None = None, on_progress: Callable[[int, int, str], None] | None = None
+) -> Path:
+    """Download a set into `set_folder`, which is returned, and check every file's digest.
+
+    Files that are there already are not fetched again, so the same call continues one that was stopped. A
+    mirror is the address of a folder laid out like ours: `MIRROR/SET/FILE`. `on_progress` is called with
+    (files done, files in all, file name) before each file.
+
+    Raises `UsageError` where there is no address or pooch is not installed, `ImageError` where a file cannot
+    be fetched or is not the one that was meant.
+    """
+    base = image_set.url if mirror is None else f"{mirror.rstrip('/')}/{image_set.name}/"
+    if base is None:
+        raise UsageError(f"image set {image_set.name}: {how_to_get(image_set)}, or fetch it from a --mirror")
+    try:
+        import pooch
+    except ImportError as error:
+        raise UsageError("fetching needs pooch; install it with: pip install 'vcframe[bench]'") from error
+    pooch.get_logger().setLevel("WARNING")
+    folder = set_folder(image_set)
+    for done, file in enumerate(image_set.files):
+        if on_progress:
+            on_progress(done, len(image_set.files), file.name)
+        try:
+            pooch.retrieve(base + file.name, f"sha256:{file.sha256}", fname=file.name, path=folder)
+        except (OSError, ValueError) as error:  # the errors of requests are OSErrors
+            reason = " ".join(str(error).split())
+            raise ImageError(f"{base}{file.name} cannot be fetched: {reason}") from error
+    return folder
+
+
+def samples_sha256(path: Path) -> str:
+    """SHA-256 of a picture in whatever file: of its shape as text, then its 8-bit samples in raster order."""
+    image = read_image(path)
+    return hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).hexdigest()
+
+
+def _parse(name: str, text: str) -> ImageSet:
+    content = tomllib.loads(text)
+    files = tuple(SetFile(**file) for file in content.pop("files"))
+    return ImageSet(name=name, url=content.pop("url", None), files=files, **content)
+
+
+def _check_file(file: SetFile, folder: Path) -> FileCheck:
+    found = [folder / file.name, *sorted(folder.glob(f"{Path(file.name).stem}.*"))]
+    path = next((candidate for candidate in found if candidate.is_file()), None)
+    if path is None:
+        return FileCheck(file, None, "missing")
+    return FileCheck(file, path, "ok" if _is_the_picture(file, path) else "differs")
+
+
+def _is_the_picture(file: SetFile, path: Path) -> bool:
+    if hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256:
+        return True
+    try:
+        return samples_sha256(path) == file.samples_sha256
+    except ImageError:
+        return False
+
+
+def _enumerated(names: Sequence[str]) -> str:
+    rest = len(names) - _NAMED_AT_MOST
+    return ", ".join(names[:_NAMED_AT_MOST]) + (f" and {rest} more" if rest > 0 else "")
