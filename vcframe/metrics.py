@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -173,3 +173,21 @@ def _log_rate(front: Sequence[RatePoint]) -> Any:
 def _check_pair(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> None:
     if a.shape != b.shape or a.size == 0:
         raise UsageError(f"cannot compare pictures of shapes {a.shape} and {b.shape}")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How close a restored picture is to its original."""
+
+    name: str
+    unit: str
+    better: Literal["higher", "lower"]
+    measure: Callable[[Image, Image], float]
+
+    def unavailable(self) -> str | None:
+        """Why it cannot be computed here; None when it can."""
+        return None
+
+
+METRICS = {m.name: m for m in (Metric("psnr", "dB", "higher", psnr), Metric("ssim", "", "higher", ssim))}
+"""By name."""

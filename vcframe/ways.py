@@ -62,21 +62,32 @@ class Way:
 
     def compress(self, quality: float) -> Compressed:
         """The file at a quality of the codec's own scale."""
-        image, codec, model = self.image, self.codec, self.model
-        level = round(codec.quality_scale.unit(quality) * (NUM_LEVELS - 1))
-        description = image
-        if model is not None:
+        return self.code(self.describe(quality), quality)
+
+    def describe(self, quality: float) -> Image:
+        """What the codec is given at a quality."""
+        description = self.image
+        if self.model is not None:
             assert self.scale is not None
-            description = model.describe(image, level / (NUM_LEVELS - 1), self.scale)
-        if not codec.traits.grey:
-            description = as_colour(description)
-        data = codec.encode(description, quality)
-        if model is not None:
+            description = self.model.describe(self.image, self._level(quality) / (NUM_LEVELS - 1), self.scale)
+        return description if self.codec.traits.grey else as_colour(description)
+
+    def code(self, description: Image, quality: float) -> Compressed:
+        """The file of what `describe` gave."""
+        image = self.image
+        data = self.codec.encode(description, quality)
+        if self.model is not None:
             assert self.scale is not None
             (height, width), (coded_height, coded_width) = image.shape[:2], description.shape[:2]
             trims = coded_height * self.scale - height, coded_width * self.scale - width
-            data = pack(codec, data, Payload(self._model_id, self.scale, level, trims, grey=image.ndim == 2))
+            level = self._level(quality)
+            payload = Payload(self._model_id, self.scale, level, trims, grey=image.ndim == 2)
+            data = pack(self.codec, data, payload)
         return Compressed(data, quality, description, self)
+
+    def _level(self, quality: float) -> int:
+        """The quality as it fits the payload."""
+        return round(self.codec.quality_scale.unit(quality) * (NUM_LEVELS - 1))
 
     @functools.cached_property
     def _model_id(self) -> str:

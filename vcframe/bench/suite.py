@@ -1,0 +1,141 @@
+"""A benchmark suite: what is measured, as data. One TOML file each, whose name is the suite's.
+
+    title = "JPEG and WebP on the Kodak pictures"
+    images = [{ set = "kodak" }]
+    methods = ["plain", "vcframe"]
+    metrics = ["psnr", "ssim"]
+
+    [codecs.jpeg]
+    qualities = [5, 10, 20, 40]
+
+    [codecs.webp-fast]
+    codec = "webp"
+    options = { method = 0 }
+    qualities = 8
+
+Suites come from plugins, through the hook `vcframe_suites`, or from a file that the user names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from vcframe.codec import UsageError
+from vcframe.registry import Registry, warn_once
+
+Qualities = Annotated[int, Field(ge=2)] | Annotated[tuple[float, ...], Field(min_length=1)]
+"""Numbers of the codec's own scale, or how many, evenly over the unit quality, both ends among them."""
+
+
+class SuiteImages(BaseModel):
+    """A known image set (`vcframe data list`), a part of one, or a set of the suite's own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    set: str
+    files: tuple[str, ...] | dict[str, str] | None = None
+    """Names of a known set's files, None for all; or by name the SHA-256 digests of a set of its own."""
+    folder: str | None = None
+    """Of a set of its own, beside the suite's file; None where the user names it."""
+    source: str = ""
+    """Of a set of its own: where the pictures are from."""
+    licence: str = ""
+
+
+class SuiteCodec(BaseModel):
+    """A codec with options under a label of the suite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    codec: str | None = None
+    """Name of the codec; None where that is the label."""
+    options: dict[str, Any] = {}
+    """Where they differ from the codec's defaults, or for a method with a model from those of the model."""
+    qualities: Qualities | None = None
+    """None for those of the suite."""
+    half_qualities: Qualities | None = None
+    """Of files coded at half size or less, which take fewer bytes at the same quality; None for the same."""
+
+
+class Suite(BaseModel):
+    """What is measured on what, and how."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    title: str
+    images: tuple[SuiteImages, ...] = Field(min_length=1)
+    codecs: dict[str, SuiteCodec] | None = None
+    """By label; None for every installed codec with its defaults."""
+    qualities: Qualities = 12
+    methods: tuple[str, ...] = Field(default=("plain", "vcframe"), min_length=1)
+    metrics: tuple[str, ...] = Field(default=("psnr", "ssim"), min_length=1)
+    channels: Literal[1, 3] = 3
+    """1 codes and compares the luma of the pictures (full-range BT.601)."""
+    repeats: int = Field(default=1, ge=1)
+    timing: bool = True
+    """Whether rows carry seconds."""
+    max_workers: int | None = Field(default=None, ge=1)
+    """Tasks at a time at most; 1 where times must not be disturbed."""
+    task_limit_s: float = Field(default=600.0, gt=0)
+    """A task that takes longer has failed."""
+    keep: bool = False
+    """Whether the coded files stay in the run's folder."""
+    origin: Path = Field(default=Path(), exclude=True)
+    """Folder of the suite's file; no part of what the suite says."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the definition as canonical JSON."""
+        definition = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(definition.encode()).hexdigest()
+
+    @classmethod
+    def load(cls, path: Path) -> Suite:
+        """Read a suite file; raises `UsageError` with one line that names the file and the fault."""
+        try:
+            return cls(name=path.stem, origin=path.parent, **tomllib.loads(path.read_text(encoding="utf-8")))
+        except OSError as error:
+            raise UsageError(f"suite {path}: cannot be read: {error.strerror or error}") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise UsageError(f"suite {path}: {where}: {first['msg']}") from error
+        except (TypeError, ValueError) as error:  # TypeError: the file gives itself a name
+            raise UsageError(f"suite {path}: not a suite file: {error}") from error
+
+
+def list_suites(registry: Registry) -> list[Suite]:
+    """The suites of every plugin, by name; a file that is no suite is warned about and skipped."""
+    suites = []
+    for path in registry.suites():
+        try:
+            suites.append(Suite.load(Path(path)))
+        except (TypeError, UsageError) as error:
+            warn_once(f"skipped {error}")
+    return sorted(suites, key=lambda suite: suite.name)
+
+
+def find_suite(reference: str, registry: Registry) -> Suite:
+    """A suite by the path of its file or by name; raises `UsageError` naming close matches."""
+    if Path(reference).suffix == ".toml":
+        return Suite.load(Path(reference))
+    suites = list_suites(registry)
+    found = [suite for suite in suites if suite.name == reference]
+    if len(found) > 1:
+        raise UsageError(f"{len(found)} plugins have a suite {reference!r}: name the file of the one to run")
+    if found:
+        return found[0]
+    names = [suite.name for suite in suites]
+    near = get_close_matches(reference.lower(), names)
+    guess = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+    raise UsageError(
+        f"unknown suite {reference!r}{guess}; installed: {', '.join(names) or 'none'}; or name a .toml file"
+    )
