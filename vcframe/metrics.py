@@ -1,4 +1,4 @@
-"""Distortion (PSNR, SSIM), rate-distortion curves and Bjontegaard rates.
+"""What a metric is, distortion (PSNR, SSIM), rate-distortion curves and Bjontegaard rates.
 
 Conventions: distortion over all samples of 8-bit pictures, so a colour PSNR is the RGB PSNR; rate is the
 length of the whole file in bits per pixel of the original picture.
@@ -7,6 +7,7 @@ length of the whole file in bits per pixel of the original picture.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -30,6 +31,30 @@ BD_MIN_OVERLAP_DB = 0.5
 
 BD_MAX_BPP = 0.30
 """Where the range of a BD-rate ends by default: at the anchor's PSNR at this rate."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How good a restored picture is, as one number; what a plugin returns from `vcframe_metrics`.
+
+    Raises `UsageError` for a name that is not like `ms_ssim`, or a direction that is none.
+    """
+
+    name: str
+    unit: str
+    """`dB`; empty for a plain number."""
+    better: Literal["higher", "lower"]
+    measure: Callable[[Image, Image], float]
+    """Called with the original and the restored picture, uint8 `(H, W, 3)` or `(H, W)`, both of one shape.
+    NaN where it is not defined for pictures of that size. Heavy libraries are imported when called."""
+    unavailable: Callable[[], str | None] = lambda: None
+    """Why it cannot run here, and what to install; None where it can."""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9_]+", self.name):
+            raise UsageError(f"metric name {self.name!r} is not like 'ms_ssim' ([a-z0-9_]+)")
+        if self.better not in ("higher", "lower"):
+            raise UsageError(f"metric {self.name}: better={self.better!r} is neither 'higher' nor 'lower'")
 
 
 @dataclass(frozen=True)
@@ -173,21 +198,3 @@ def _log_rate(front: Sequence[RatePoint]) -> Any:
 def _check_pair(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> None:
     if a.shape != b.shape or a.size == 0:
         raise UsageError(f"cannot compare pictures of shapes {a.shape} and {b.shape}")
-
-
-@dataclass(frozen=True)
-class Metric:
-    """How close a restored picture is to its original."""
-
-    name: str
-    unit: str
-    better: Literal["higher", "lower"]
-    measure: Callable[[Image, Image], float]
-
-    def unavailable(self) -> str | None:
-        """Why it cannot be computed here; None when it can."""
-        return None
-
-
-METRICS = {m.name: m for m in (Metric("psnr", "dB", "higher", psnr), Metric("ssim", "", "higher", ssim))}
-"""By name."""

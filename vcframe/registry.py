@@ -187,7 +187,7 @@ class Registry:
         broken = [f"plugin {r.name!r} failed ({r.reason})" for r in self.plugins if r.status == "failed"]
         return "; ".join(
             [
-                f"unknown codec {name!r}{_near(name, known)}",
+                f"unknown codec {name!r}{near(name, known)}",
                 f"installed: {', '.join(self.codecs) or 'none'}",
                 *broken,
                 f"to add one, pip install a package with an entry point {GROUP!r} or give --plugin FILE",
@@ -252,7 +252,7 @@ def _installed(subset: str) -> list[_Found]:
     for name in sorted(wanted - names.keys()):
         installed = ", ".join(names) or "none"
         raise PluginError(
-            f"VCFRAME_PLUGINS names an unknown plugin {name!r}{_near(name, names)}; installed: {installed}"
+            f"VCFRAME_PLUGINS names an unknown plugin {name!r}{near(name, names)}; installed: {installed}"
         )
     return [f for f in found if f.name in wanted]
 
@@ -330,8 +330,8 @@ def _check_unmarked(plugin: object, marked: set[object], known: Mapping[str, str
     """Refuse functions that look like hooks but would never be called."""
     for name, member in inspect.getmembers_static(plugin):
         if name.startswith(f"{GROUP}_") and inspect.isfunction(member) and member not in marked:
-            near = "" if name in known.values() else _near(name.removeprefix(f"{GROUP}_"), known)
-            raise PluginError(f"function {name} is not marked with @hookimpl{near}")
+            hint = "" if name in known.values() else near(name.removeprefix(f"{GROUP}_"), known)
+            raise PluginError(f"function {name} is not marked with @hookimpl{hint}")
 
 
 def _items(caller: pluggy.HookCaller) -> tuple[Any, ...]:
@@ -435,7 +435,7 @@ def _one_line(error: BaseException) -> str:
     return text if isinstance(error, PluginError) else f"{type(error).__name__}: {text}"
 
 
-def _near(name: str, known: Mapping[str, str]) -> str:
+def near(name: str, known: Mapping[str, str]) -> str:
     """`; did you mean 'x'?` for the close matches among the keys of `known`, naming their values."""
     from difflib import get_close_matches
 

@@ -210,4 +210,3 @@ def _convention(channels: int, ends_bpp: Sequence[float], scales: Sequence[int],
         "original; BD-rate per picture, PCHIP of log rate over PSNR, upper envelopes, over the PSNR range of "
         f"the plain codec from its lowest quality to {ends}; then mean and quartiles over pictures"
     )
-

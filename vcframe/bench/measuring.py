@@ -6,21 +6,23 @@ import hashlib
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from vcframe.bench.methods import System, Workshop
+from vcframe.bench.metrics import all_metrics
 from vcframe.bench.plan import suite_codecs
 from vcframe.bench.rows import Row, Task
 from vcframe.bench.suite import Suite
 from vcframe.codec import Image, VcframeError
 from vcframe.images import luma, read_image, write_bytes
-from vcframe.metrics import METRICS
 from vcframe.registry import Registry
 from vcframe.stream import unpack
 from vcframe.ways import Compressed, Way, decode_description
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -35,23 +37,9 @@ class Job:
     """Models that the user named."""
     plugin_files: tuple[Path, ...] = ()
     num_threads: int = 1
-    """Of the networks and of OpenMP and OpenCV in each worker process."""
+    """Of OpenMP and the like in each worker process, and so of the networks; codecs take one anyway."""
     files: Path | None = None
     """Folder for the coded files; None where they are not kept."""
-
-
-@dataclass
-class Clock:
-    """Seconds of a monotonic clock by the name of the part."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def on(self, part: str) -> Iterator[None]:
-        """Time one part."""
-        started = time.perf_counter()
-        yield
-        self.seconds[part] = time.perf_counter() - started
 
 
 class Bench:
@@ -59,10 +47,10 @@ class Bench:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        _pin_threads(job.num_threads)
         registry = Registry.load(job.plugin_files)
         self._shop = Workshop(registry, job.suite.channels == 1, job.references)
         self._codecs = suite_codecs(job.suite, registry)
+        self._metrics = [all_metrics(registry)[name] for name in job.metrics]
         self._systems: dict[tuple[str, str], list[System]] = {}
 
     def row(self, task: Task) -> Row:
@@ -70,29 +58,30 @@ class Bench:
         try:
             return self._measured(task)
         except Exception as error:  # libraries raise nearly anything
-            text = " ".join(str(error).split())
-            return Row(task, error=text if isinstance(error, VcframeError) else f"{type(error).__name__}: {text}")
+            kind = "" if isinstance(error, VcframeError) else f"{type(error).__name__}: "
+            return Row(task, error=kind + " ".join(str(error).split()))
 
     def _measured(self, task: Task) -> Row:
         image = read_image(self.job.paths[task.image])
         image = luma(image) if self.job.suite.channels == 1 else image
         system = self._system(task)
         way = Way(image, system.codec, system.model, system.scale)
-        clock = Clock()
-        coded = _encode(way, task.quality, clock)
-        restored = _decode(way, coded.data, clock)
+        coded, times = _encode(way, task.quality)
+        restored, times = _decode(way, coded.data, times)
         if self.job.files is not None and task.repeat == 0:
             write_bytes(self.job.files / kept_name(task, system.codec.extension), coded.data)
-        values = {name: METRICS[name].measure(image, restored) for name in self.job.metrics}
-        return Row(
+        values = {metric.name: metric.measure(image, restored) for metric in self._metrics}
+        height, width = image.shape[:2]
+        row = Row(
             task,
-            *image.shape[:2],
+            height,
+            width,
             num_bytes=coded.num_bytes,
             # A picture may be too small for a metric: no number, and NaN is none in JSON.
             metrics={name: value for name, value in values.items() if not math.isnan(value)},
-            **(clock.seconds if self.job.suite.timing else {}),
             peak_bytes=_peak_bytes(),
         )
+        return replace(row, **times) if self.job.suite.timing else row
 
     def _system(self, task: Task) -> System:
         key = task.codec, task.method
@@ -110,39 +99,36 @@ def kept_name(task: Task, extension: str) -> str:
     return hashlib.sha256(replace(task, repeat=0).key.encode()).hexdigest()[:16] + extension
 
 
-def _encode(way: Way, quality: float, clock: Clock) -> Compressed:
-    if way.model is None:
-        description = way.describe(quality)
-    else:
-        with clock.on("describe_s"):
-            description = way.describe(quality)
-    with clock.on("encode_s"):
-        return way.code(description, quality)
+Times = dict[str, Any]
+"""Seconds by the fields of a row."""
 
 
-def _decode(way: Way, data: bytes, clock: Clock) -> Image:
-    """What the file restores to, from its own payload."""
-    if way.model is None:
-        with clock.on("decode_s"):
-            return way.restore(data)
-    with clock.on("decode_s"):
-        unpacked = unpack(data, [way.codec])
-        assert unpacked is not None
-        decoded = decode_description(unpacked, way.codec)
-    height, width = way.image.shape[:2]
-    with clock.on("restore_s"):
-        return way.model.restore(decoded, unpacked.payload.unit, unpacked.payload.scale, (height, width))
+def _encode(way: Way, quality: float) -> tuple[Compressed, Times]:
+    """The file, and the seconds of each part."""
+    description, describe_s = _timed(lambda: way.describe(quality))
+    coded, encode_s = _timed(lambda: way.code(description, quality))
+    return coded, {"describe_s": describe_s if way.model else None, "encode_s": encode_s}
 
 
-def _pin_threads(num_threads: int) -> None:
-    """Before any library that reads these starts its threads."""
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[variable] = str(num_threads)
-    import cv2
-    import torch
+def _decode(way: Way, data: bytes, times: Times) -> tuple[Image, Times]:
+    """What the file restores to, from its own payload, and the seconds of all parts so far."""
+    model = way.model
+    if model is None:
+        restored, decode_s = _timed(lambda: way.restore(data))
+        return restored, times | {"decode_s": decode_s}
+    unpacked = unpack(data, [way.codec])
+    assert unpacked is not None
+    decoded, decode_s = _timed(lambda: decode_description(unpacked, way.codec))
+    payload, (height, width) = unpacked.payload, way.image.shape[:2]
+    restored, restore_s = _timed(lambda: model.restore(decoded, payload.unit, payload.scale, (height, width)))
+    return restored, times | {"decode_s": decode_s, "restore_s": restore_s}
 
-    torch.set_num_threads(num_threads)
-    cv2.setNumThreads(num_threads)
+
+def _timed(work: Callable[[], T]) -> tuple[T, float]:
+    """A result, and the seconds of a monotonic clock that it took."""
+    started = time.perf_counter()
+    result = work()
+    return result, time.perf_counter() - started
 
 
 def _peak_bytes() -> int | None:

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from vcframe.bench.methods import METHODS, System, Workshop
+from vcframe.bench.metrics import all_metrics
 from vcframe.bench.rows import Task
 from vcframe.bench.sets import ImageSet, SetFile, find_set, local_files
-from vcframe.bench.suite import Qualities, Suite, SuiteCodec, SuiteImages
-from vcframe.codec import QualityScale, UsageError, VcframeError
-from vcframe.metrics import METRICS
-from vcframe.registry import Registry, unavailable_reason
+from vcframe.bench.suite import Suite, SuiteCodec, SuiteImages
+from vcframe.codec import PluginError, UsageError, VcframeError
+from vcframe.registry import Registry, near, unavailable_reason
 
 SECONDS_PER_MEGAPIXEL = {"fast": 0.1, "medium": 0.8, "slow": 3.0}
 """To encode and decode, by `Traits.speed`; for the estimate before a run, which knows nothing better."""
@@ -50,8 +50,8 @@ class Plan:
     def shard(self, number: int, count: int) -> list[Task]:
         """Part `number` (from 1) of `count`, in the order of running.
 
-        The order is random, so that whatever disturbs the machine for a while meets all systems alike, and the
-        same for every shard and whenever the run is continued.
+        The order is random, so that whatever disturbs the machine for a while meets all systems alike, and
+        the same for every shard and whenever the run is continued.
         """
         if not 1 <= number <= count:
             raise UsageError(f"shard {number}/{count}: give i/n with i in 1..n")
@@ -69,7 +69,7 @@ def make_plan(
     from the set's digests, and where nothing is left to run.
     """
     left_out: list[str] = []
-    metrics = tuple(_available_metrics(suite, left_out))
+    metrics = tuple(_available_metrics(suite, registry, left_out))
     paths, digests = _pictures(suite, folder)
     shop = Workshop(registry, suite.channels == 1, references)
     tasks: list[Task] = []
@@ -107,11 +107,13 @@ def suite_codecs(suite: Suite, registry: Registry) -> dict[str, SuiteCodec]:
     return {name: SuiteCodec() for name in usable}
 
 
-def _available_metrics(suite: Suite, left_out: list[str]) -> Iterator[str]:
+def _available_metrics(suite: Suite, registry: Registry, left_out: list[str]) -> Iterator[str]:
+    known = all_metrics(registry)
     for name in suite.metrics:
-        if name not in METRICS:
-            raise UsageError(f"suite {suite.name}: unknown metric {name!r}; known: {', '.join(METRICS)}")
-        reason = METRICS[name].unavailable()
+        if name not in known:
+            hint = near(name, {known_name: known_name for known_name in known})
+            raise UsageError(f"suite {suite.name}: unknown metric {name!r}{hint}; known: {', '.join(known)}")
+        reason = known[name].unavailable()
         if reason is None:
             yield name
         else:
@@ -124,18 +126,26 @@ def _pictures(suite: Suite, folder: Path | None) -> tuple[dict[str, Path], dict[
     digests: dict[str, str] = {}
     for part in suite.images:
         image_set = _image_set(suite, part)
-        own = None if part.folder is None else suite.origin / part.folder
-        for file, path in zip(image_set.files, local_files(image_set, folder or own), strict=True):
+        for file, path in zip(
+            image_set.files, local_files(image_set, _folder(suite, part, folder)), strict=True
+        ):
             paths[f"{part.set}/{file.name}"] = path
             digests[f"{part.set}/{file.name}"] = file.sha256
     return paths, digests
 
 
+def _folder(suite: Suite, part: SuiteImages, named: Path | None) -> Path | None:
+    """Where the pictures are: beside the suite, or where the user says, several sets in folders of their names."""
+    if part.folder is not None:
+        return suite.origin / part.folder
+    return named / part.set if named is not None and (named / part.set).is_dir() else named
+
+
 def _image_set(suite: Suite, part: SuiteImages) -> ImageSet:
     """The set with the files that the suite takes of it."""
     if isinstance(part.files, dict):
-        files = tuple(SetFile(name, sha256, 0, None) for name, sha256 in part.files.items())
-        return ImageSet(part.set, part.source, part.licence, files)
+        files = tuple(SetFile(name, 0, sha256, "") for name, sha256 in part.files.items())
+        return ImageSet(part.set, part.title, part.source, part.licence, None, files)
     known = find_set(part.set)
     if part.files is None:
         return known
@@ -150,36 +160,42 @@ def _systems(
 ) -> Iterator[tuple[str, list[System]]]:
     """The systems of every method; a codec or method that cannot run here is left out with the reason."""
     if unknown := [method for method in suite.methods if method not in METHODS]:
-        raise UsageError(f"suite {suite.name}: unknown method {unknown[0]!r}; known: {', '.join(METHODS)}")
+        hint = near(unknown[0], {name: name for name in METHODS})
+        raise UsageError(
+            f"suite {suite.name}: unknown method {unknown[0]!r}{hint}; known: {', '.join(METHODS)}"
+        )
     try:
         shop.codec(label, entry)
-    except VcframeError as error:
+    except PluginError as error:
         left_out.append(f"{label}: {error}")
         return
+    reasons: dict[str, list[str]] = {}
     for method in suite.methods:
         try:
             yield method, shop.systems(method, label, entry)
         except VcframeError as error:
-            left_out.append(f"{label}, {method}: {error}")
+            reasons.setdefault(str(error), []).append(method)
+    left_out += [f"{label}, {' and '.join(methods)}: {reason}" for reason, methods in reasons.items()]
 
 
 def _qualities(suite: Suite, label: str, entry: SuiteCodec, system: System) -> list[float]:
     """Where a system is measured: numbers of the codec's own scale, worst first, each once."""
-    asked: Qualities = suite.qualities if entry.qualities is None else entry.qualities
+    scale = system.codec.quality_scale
+    asked = entry.qualities
     if system.scale is not None and system.scale > 1 and entry.half_qualities is not None:
         asked = entry.half_qualities
-    scale = system.codec.quality_scale
-    try:
-        qualities = _spread(scale, asked) if isinstance(asked, int) else [scale.check(q) for q in asked]
-    except UsageError as error:
-        raise UsageError(f"suite {suite.name}: codecs.{label}: {error}") from error
+    if isinstance(asked, tuple):
+        try:
+            qualities = [scale.check(quality) for quality in asked]
+        except UsageError as error:
+            raise UsageError(f"suite {suite.name}: codecs.{label}: {error}") from error
+    else:
+        count = suite.qualities if asked is None else asked
+        units = count if isinstance(count, tuple) else [i / (count - 1) for i in range(count)]
+        qualities = [scale.native(unit) for unit in units]
     if system.quality is not None:
         qualities = [quality for quality in qualities if quality == system.quality]
     return sorted(set(qualities), key=scale.unit)
-
-
-def _spread(scale: QualityScale, count: int) -> list[float]:
-    return [scale.native(i / (count - 1)) for i in range(count)]
 
 
 def _megapixels(path: Path) -> float:

@@ -17,9 +17,9 @@ class SetFile:
     """One picture of a set."""
 
     name: str
+    num_bytes: int
     sha256: str
-    bytes: int
-    url: str | None
+    samples_sha256: str
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,10 @@ class ImageSet:
     """Pictures that are measured together."""
 
     name: str
+    title: str
     source: str
     licence: str
+    url: str | None
     files: tuple[SetFile, ...]
 
 
@@ -39,8 +41,8 @@ def find_set(name: str) -> ImageSet:
     files = []
     for file in EMBEDDED:
         data = (_embedded() / file).read_bytes()
-        files.append(SetFile(file, hashlib.sha256(data).hexdigest(), len(data), None))
-    return ImageSet("embedded", "scikit-image", "see skimage.data", tuple(files))
+        files.append(SetFile(file, len(data), hashlib.sha256(data).hexdigest(), ""))
+    return ImageSet("embedded", "Photographs", "scikit-image", "its own", None, tuple(files))
 
 
 def local_files(image_set: ImageSet, folder: Path | None) -> list[Path]:

@@ -21,8 +21,8 @@ ABOUT, ROWS, FILES = "run.json", "rows.jsonl", "files"
 def open_run(folder: Path, about: dict[str, Any]) -> dict[str, Row]:
     """Begin a run in a folder, or continue one: the rows that are there already, by the key of their task.
 
-    A half line at the end, which a kill leaves, is cut off. Raises `UsageError` where the folder holds another
-    run or other things.
+    A half line at the end, which a kill leaves, is cut off. Raises `UsageError` where the folder holds
+    another run or other things.
     """
     if not (folder / ABOUT).exists():
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
@@ -35,7 +35,9 @@ def open_run(folder: Path, about: dict[str, Any]) -> dict[str, Row]:
     earlier = read_about(folder)
     for name, what in _SAME.items():
         if earlier.get(name) != json.loads(json.dumps(about[name])):
-            raise UsageError(f"{folder} holds a run with {what}: continue it as it was begun, or name another")
+            raise UsageError(
+                f"{folder} holds a run with {what}: continue it as it was begun, or name another"
+            )
     path = folder / ROWS
     if path.exists():
         data = path.read_bytes()
@@ -78,7 +80,7 @@ def read_about(folder: Path) -> dict[str, Any]:
 
 
 def read_rows(folder: Path) -> Iterator[Row]:
-    """The rows in the order of finishing, but for a half line at the end; raises `UsageError` naming the line."""
+    """The rows in the order of finishing, less a half line at the end; `UsageError` names one that is none."""
     path = folder / ROWS
     text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     for number, line in enumerate(text.split("\n")[:-1], 1):
@@ -91,7 +93,7 @@ def read_rows(folder: Path) -> Iterator[Row]:
 def merge_runs(folders: Sequence[Path], out: Path) -> tuple[int, int]:
     """Join the shards of one plan into the folder of one run: how many tasks have a row, of how many.
 
-    Of a task with rows in several folders, one that succeeded counts. Raises `UsageError` for runs of different
+    Of a task with several rows, the last that succeeded counts. Raises `UsageError` for runs of different
     plans.
     """
     abouts = [read_about(folder) for folder in folders]
@@ -103,8 +105,7 @@ def merge_runs(folders: Sequence[Path], out: Path) -> tuple[int, int]:
     rows: dict[str, Row] = {}
     for folder in folders:
         for row in read_rows(folder):
-            known = rows.get(row.task.key)
-            if known is None or known.error is not None:
+            if row.error is None or row.task.key not in rows:
                 rows[row.task.key] = row
     open_run(out, first | {"shard": None, "parts": abouts})
     write_bytes(out / ROWS, _lines(rows.values()))

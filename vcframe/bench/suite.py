@@ -21,17 +21,20 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vcframe.codec import UsageError
-from vcframe.registry import Registry, warn_once
+from vcframe.registry import Registry, near, warn_once
 
-Qualities = Annotated[int, Field(ge=2)] | Annotated[tuple[float, ...], Field(min_length=1)]
-"""Numbers of the codec's own scale, or how many, evenly over the unit quality, both ends among them."""
+Count = Annotated[int, Field(ge=2)]
+"""How many qualities, evenly over the unit quality, both ends among them."""
+Natives = Annotated[tuple[float, ...], Field(min_length=1)]
+"""Numbers of the codec's own scale."""
+Units = Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=1)]
+"""Unit qualities, 0 worst and 1 best: what different codecs have in common."""
 
 
 class SuiteImages(BaseModel):
@@ -44,8 +47,9 @@ class SuiteImages(BaseModel):
     """Names of a known set's files, None for all; or by name the SHA-256 digests of a set of its own."""
     folder: str | None = None
     """Of a set of its own, beside the suite's file; None where the user names it."""
+    title: str = ""
+    """Of a set of its own, as are source and licence."""
     source: str = ""
-    """Of a set of its own: where the pictures are from."""
     licence: str = ""
 
 
@@ -58,9 +62,9 @@ class SuiteCodec(BaseModel):
     """Name of the codec; None where that is the label."""
     options: dict[str, Any] = {}
     """Where they differ from the codec's defaults, or for a method with a model from those of the model."""
-    qualities: Qualities | None = None
+    qualities: Count | Natives | None = None
     """None for those of the suite."""
-    half_qualities: Qualities | None = None
+    half_qualities: Count | Natives | None = None
     """Of files coded at half size or less, which take fewer bytes at the same quality; None for the same."""
 
 
@@ -74,7 +78,8 @@ class Suite(BaseModel):
     images: tuple[SuiteImages, ...] = Field(min_length=1)
     codecs: dict[str, SuiteCodec] | None = None
     """By label; None for every installed codec with its defaults."""
-    qualities: Qualities = 12
+    qualities: Count | Units = 12
+    """Of every codec that does not state its own."""
     methods: tuple[str, ...] = Field(default=("plain", "vcframe"), min_length=1)
     metrics: tuple[str, ...] = Field(default=("psnr", "ssim"), min_length=1)
     channels: Literal[1, 3] = 3
@@ -133,9 +138,8 @@ def find_suite(reference: str, registry: Registry) -> Suite:
         raise UsageError(f"{len(found)} plugins have a suite {reference!r}: name the file of the one to run")
     if found:
         return found[0]
-    names = [suite.name for suite in suites]
-    near = get_close_matches(reference.lower(), names)
-    guess = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+    names = {suite.name: suite.name for suite in suites}
     raise UsageError(
-        f"unknown suite {reference!r}{guess}; installed: {', '.join(names) or 'none'}; or name a .toml file"
+        f"unknown suite {reference!r}{near(reference, names)}; "
+        f"installed: {', '.join(names) or 'none'}; or name a .toml file"
     )

@@ -1,11 +1,13 @@
-"""Worker processes on this machine: each measures one task at a time; one that dies or hangs costs one row."""
+"""Worker processes on this machine: one task at a time each; one that dies or hangs costs one row."""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 
 from vcframe.bench.measuring import Bench, Job
@@ -42,7 +44,8 @@ class _Worker:
     def _spawn(self) -> None:
         self.pipe, theirs = _PROCESSES.Pipe()
         self.process = _PROCESSES.Process(target=_serve, args=(theirs, self.job), daemon=True)
-        self.process.start()
+        with _environment(thread_variables(self.job.num_threads)):
+            self.process.start()
         theirs.close()  # or the end of the process would not end the pipe
 
     def start(self, task: Task | None) -> bool:
@@ -79,6 +82,27 @@ class _Worker:
         """End the process, whatever it does."""
         self.process.kill()
         self.process.join()
+
+
+def thread_variables(num_threads: int) -> dict[str, str]:
+    """Environment of a process that takes so many threads: libraries read it when they are loaded."""
+    names = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"
+    return dict.fromkeys(names, str(num_threads))
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """What processes that are started meanwhile inherit."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _end(status: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -32,17 +32,18 @@ Images = Annotated[
 ]
 Models = Annotated[
     list[str] | None,
-    typer.Option(
-        "--model", metavar="FILE|ID", help="A model for its codec; repeatable.", show_default=False
-    ),
+    typer.Option("--model", metavar="FILE|ID", help="A model for its codec; repeatable.", show_default=False),
 ]
 Workers = Annotated[
     int | None,
     typer.Option(
-        "--jobs", metavar="N", min=1, help="Worker processes; as many as the cores and the suite allow.",
+        "--jobs",
+        metavar="N",
+        min=1,
+        help="Worker processes; as many as the cores and the suite allow if not given.",
         show_default=False,
     ),
-]  # fmt: skip
+]
 Threads = Annotated[int, typer.Option(metavar="N", min=1, help="Threads of each worker.")]
 
 
