@@ -384,7 +384,7 @@ class TestOtherHooks:
         registry = Registry.load()
         for _ in range(2):
             assert [metric.name for metric in registry.metrics()] == ["worst", "worst"]
-            assert registry.suites() == ("suite of metric_a", "suite of metric_b")
+            assert registry.suites()[:2] == ("suite of metric_a", "suite of metric_b")
 
 
 def test_a_plugin_may_offer_a_codec_class_from_elsewhere(tmp_path: Path, photo: Image) -> None:

@@ -17,8 +17,6 @@ from vcframe.registry import Registry
 
 __all__ = ["suite_file"]
 
-pytestmark = pytest.mark.usefixtures("no_shipped_models")
-
 
 @pytest.fixture(scope="module")
 def registry() -> Registry:
@@ -87,6 +85,7 @@ class TestTasks:
         )
 
 
+@pytest.mark.usefixtures("no_shipped_models")
 class TestMethods:
     def test_a_model_brings_its_scales_and_its_options(
         self, suite_file: Path, registry: Registry, tmp_path: Path
@@ -96,7 +95,7 @@ class TestMethods:
         suite = extended(
             suite_file,
             'methods = ["plain", "post", "vcframe"]\n'
-            "[codecs.jpeg]\nqualities = [5]\nhalf_qualities = [20, 40]\noptions = { progressive = true }\n",
+            "[codecs.jpeg]\nqualities = [5]\nhalf_qualities = [20, 40]\noptions.progressive = 'always'\n",
         )
         plan = make_plan(suite, registry, references=[str(tmp_path / "m.safetensors")])
         # The codec alone with the model's options is a part of what compress chooses from.
@@ -110,7 +109,7 @@ class TestMethods:
         assert qualities(plan, "jpeg", "vcframe", 2) == [20, 40]
         options = {t.method: t.config["options"] for t in plan.tasks}
         assert [options[m]["dead_zone"] for m in ("plain", "post", "vcframe")] == [0.5, 0.7, 0.7]
-        assert all(o["progressive"] is True for o in options.values())
+        assert all(o["progressive"] == "always" for o in options.values())
         assert {name: about["id"] for name, about in plan.models.items()} == {
             "jpeg/post": model.id,
             "jpeg/vcframe": model.id,
@@ -139,10 +138,7 @@ class TestMethods:
         references = [str(path) for path in sorted(tmp_path.glob("*.safetensors"))]
         suite = extended(suite_file, 'methods = ["paper"]\n[codecs.jpeg]\nqualities = [5, 10, 20]\n')
         plan = make_plan(suite, registry, references=references)
-        assert qualities(plan, "jpeg", "paper", 2) == [10, 5] or qualities(plan, "jpeg", "paper", 2) == [
-            5,
-            10,
-        ]
+        assert sorted(qualities(plan, "jpeg", "paper", 2)) == [5, 10]
         assert sorted(plan.models) == ["jpeg/paper@10", "jpeg/paper@5"]
 
 
@@ -150,7 +146,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("text", "fault"),
         [
-            ('methods = ["plane"]', r"unknown method 'plane'; did you mean 'plain'\?; known: plain, vcframe"),
+            ('methods = ["plane"]', r"unknown method 'plane'; did you mean 'plain'"),
             ('metrics = ["psrn"]', r"unknown metric 'psrn'; did you mean 'psnr'"),
             ("[codecs.webp]\nqualities = [101]", r"codecs.webp: quality 101 is outside 0\.\.100"),
             ("[codecs.vvc]", r"nothing can run here; vvc: unknown codec"),

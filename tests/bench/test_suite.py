@@ -41,7 +41,7 @@ class TestFiles:
         ("line", "fault"),
         [
             ("repeats = 0", "repeats: Input should be greater than or equal to 1"),
-            ("qualities = [0.5, 1.5]", "less than or equal to 1"),
+            ("qualities = [0.5, 1.5]", r"qualities\.1: Input should be less than or equal to 1"),
             ("colour = true", "colour: Extra inputs are not permitted"),
             ("name = 'other'", "not a suite file"),
             ("methods = ", "not a suite file: Invalid value"),

@@ -48,7 +48,7 @@ class Bench:
     def __init__(self, job: Job) -> None:
         self.job = job
         registry = Registry.load(job.plugin_files)
-        self._shop = Workshop(registry, job.suite.channels == 1, job.references)
+        self._shop = Workshop.open(registry, job.suite.channels == 1, job.references)
         self._codecs = suite_codecs(job.suite, registry)
         self._metrics = [all_metrics(registry)[name] for name in job.metrics]
         self._systems: dict[tuple[str, str], list[System]] = {}

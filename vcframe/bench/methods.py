@@ -46,8 +46,17 @@ class Workshop:
     registry: Registry
     luma: bool
     """Whether the pictures are grey; a colour model takes these too."""
-    references: Sequence[str] = ()
-    """Models that the user named, files or ids; each is for the codec on its card."""
+    named: Sequence[Model] = ()
+    """Models that the user named; each is for the codec on its card."""
+
+    @classmethod
+    def open(cls, registry: Registry, luma: bool, references: Sequence[str]) -> Workshop:
+        """With the models of these files or ids; raises `ModelError` where one is missing."""
+        if not references:
+            return cls(registry, luma)
+        from vcframe.model import find_model
+
+        return cls(registry, luma, [find_model(reference, None) for reference in references])
 
     def systems(self, method: str, label: str, entry: SuiteCodec) -> list[System]:
         """What a method makes of a codec of the suite.
@@ -92,10 +101,7 @@ class Workshop:
         return models
 
     def _named(self, codec: Codec) -> list[Model]:
-        from vcframe.model import find_model
-
-        models = [find_model(reference, None) for reference in self.references]
-        return [model for model in models if model.card.codec_name == codec.name]
+        return [model for model in self.named if model.card.codec_name == codec.name]
 
     def _fits(self, model: Model) -> bool:
         return self.luma or model.card.channels == 3

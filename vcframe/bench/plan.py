@@ -71,7 +71,7 @@ def make_plan(
     left_out: list[str] = []
     metrics = tuple(_available_metrics(suite, registry, left_out))
     paths, digests = _pictures(suite, folder)
-    shop = Workshop(registry, suite.channels == 1, references)
+    shop = Workshop.open(registry, suite.channels == 1, references)
     tasks: list[Task] = []
     models: dict[str, dict[str, Any]] = {}
     versions: dict[str, str] = {}
@@ -135,7 +135,7 @@ def _pictures(suite: Suite, folder: Path | None) -> tuple[dict[str, Path], dict[
 
 
 def _folder(suite: Suite, part: SuiteImages, named: Path | None) -> Path | None:
-    """Where the pictures are: beside the suite, or where the user says, several sets in folders of their names."""
+    """Where the pictures are: beside the suite, or where the user says, each set in a folder of its name."""
     if part.folder is not None:
         return suite.origin / part.folder
     return named / part.set if named is not None and (named / part.set).is_dir() else named

@@ -80,7 +80,7 @@ def read_about(folder: Path) -> dict[str, Any]:
 
 
 def read_rows(folder: Path) -> Iterator[Row]:
-    """The rows in the order of finishing, less a half line at the end; `UsageError` names one that is none."""
+    """The rows in the order of finishing, less a half line at the end; raises `UsageError` for a bad one."""
     path = folder / ROWS
     text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     for number, line in enumerate(text.split("\n")[:-1], 1):

@@ -110,9 +110,11 @@ class Suite(BaseModel):
         except OSError as error:
             raise UsageError(f"suite {path}: cannot be read: {error.strerror or error}") from error
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise UsageError(f"suite {path}: {where}: {first['msg']}") from error
+            # Of what may be a count or a list, the fault inside the list says most; pydantic names the kinds.
+            fault = max(error.errors(), key=lambda fault: len(fault["loc"]))
+            parts = [str(part) for part in fault["loc"]]
+            where = ".".join(part for part in parts if not part.startswith(("constrained-", "tuple[")))
+            raise UsageError(f"suite {path}: {where}: {fault['msg']}") from error
         except (TypeError, ValueError) as error:  # TypeError: the file gives itself a name
             raise UsageError(f"suite {path}: not a suite file: {error}") from error
 

@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection, wait
 
 from vcframe.bench.measuring import Bench, Job
 from vcframe.bench.rows import Row, Task
+from vcframe.codec import VcframeError
 
 _PROCESSES = multiprocessing.get_context("spawn")
 """Forked, a process would inherit the locks of this one's threads."""
@@ -47,6 +48,7 @@ class _Worker:
         with _environment(thread_variables(self.job.num_threads)):
             self.process.start()
         theirs.close()  # or the end of the process would not end the pipe
+        self.is_new = True
 
     def start(self, task: Task | None) -> bool:
         """Begin a task; False where there is none."""
@@ -54,9 +56,20 @@ class _Worker:
             return False
         if not self.process.is_alive():
             self._spawn()
+        if self.is_new:
+            self._await_ready()
         self.task, self.deadline = task, time.monotonic() + self.job.suite.task_limit_s
         self.pipe.send(task)
         return True
+
+    def _await_ready(self) -> None:
+        """Loading plugins and libraries is no part of a task's time."""
+        try:
+            self.pipe.recv()
+        except (EOFError, ConnectionError):
+            self.process.join()
+            raise VcframeError(f"{_end(self.process.exitcode or 0)} before its first task") from None
+        self.is_new = False
 
     @property
     def time_left_s(self) -> float:
@@ -115,6 +128,7 @@ def _serve(pipe: Connection, job: Job) -> None:
     """Measure what comes, until the other end is closed: by its will or by its death."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     bench = Bench(job)
+    pipe.send(None)
     while True:
         try:
             task = pipe.recv()

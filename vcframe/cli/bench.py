@@ -217,6 +217,10 @@ def _engine(name: str) -> Engine:
         from vcframe.bench.workers import run_tasks
 
         return run_tasks
+    if name == "ray":
+        from vcframe.bench.cluster import run_tasks_on_ray
+
+        return run_tasks_on_ray
     raise UsageError(f"--engine {name}: give local or ray")
 
 
