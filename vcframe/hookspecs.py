@@ -41,5 +41,5 @@ def vcframe_metrics() -> Iterable[Any]:
 
 @hookspec
 def vcframe_suites() -> Iterable[Any]:
-    """Return benchmark suites."""
+    """Return benchmark suites: the paths of their TOML files."""
     raise NotImplementedError

@@ -16,8 +16,8 @@ from vcframe.codec import UsageError, VcframeError
 def run_tasks_on_ray(job: Job, tasks: Sequence[Task], num_workers: int) -> Generator[Row]:
     """As `workers.run_tasks`, in `num_workers` actors of the cluster that `ray start` made.
 
-    Raises `UsageError` where Ray or the cluster is missing, and `VcframeError` where an actor dies: rows so far
-    are on disk, and the same command does the rest.
+    Raises `UsageError` where Ray or the cluster is missing, and `VcframeError` where an actor dies: the rows
+    so far are on disk, and the same command does the rest.
     """
     try:
         import ray
