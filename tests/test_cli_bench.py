@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
-from command_line import ok, refused
+from benchmark_suites import extended, suite_file, toys
+from command_line import ok, refused, run
 
-sys.path.insert(0, str(Path(__file__).parent / "bench"))
-
-from suites import extended, suite_file, toys
-
+from vcframe.bench.rows import Row
 from vcframe.bench.store import read_about, read_rows
 
 __all__ = ["suite_file", "toys"]
@@ -60,6 +58,19 @@ def test_run_in_two_shards_and_merge(suite: Path, toys: Path, tmp_path: Path) ->
     assert (about["shard"], about["machine"]["num_workers"]) == ("1/2", 1)
     half = ok("bench", "merge", tmp_path / "half", tmp_path / "2")
     assert half.stderr == "vcframe: 2 of 4 tasks are in none of the folders\n"
+
+
+def test_an_interrupted_run_says_how_to_go_on(
+    suite: Path, toys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object) -> Generator[Row]:
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr("vcframe.bench.workers.run_tasks", interrupted)
+    result = run("--plugin", toys, "bench", "run", suite, "--out", tmp_path / "run")
+    assert result.exit_code == 130
+    assert result.stderr.splitlines()[-1] == "vcframe: error: interrupted: the same command does the rest"
 
 
 @pytest.mark.parametrize(

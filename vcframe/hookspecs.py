@@ -43,3 +43,14 @@ def vcframe_metrics() -> Iterable[Any]:
 def vcframe_suites() -> Iterable[Any]:
     """Return benchmark suites: the paths of their TOML files."""
     raise NotImplementedError
+
+
+@hookspec
+def vcframe_methods() -> Iterable[Any]:
+    """Return benchmark methods: objects with a `name` and `networks(codec)`.
+
+    `networks` gives None where it has nothing for the codec, or an object with an `id` (8 hexadecimal digits)
+    and `scales`; with `describe(image, unit_quality, scale)`, which makes the picture that the codec is
+    given, of `ceil(side / scale)` on each side; and with `restore(decoded, unit_quality, scale, (height, width))`.
+    """
+    raise NotImplementedError

@@ -89,6 +89,7 @@ class _Loaded:
     codecs: tuple[type[Codec], ...]
     metrics: tuple[Any, ...]
     suites: tuple[Any, ...]
+    methods: tuple[Any, ...]
 
 
 class Registry:
@@ -171,6 +172,10 @@ class Registry:
     def suites(self) -> tuple[Any, ...]:
         """Every benchmark suite that plugins offer."""
         return tuple(suite for plugin in self._loaded for suite in plugin.suites)
+
+    def methods(self) -> tuple[Any, ...]:
+        """Every benchmark method that plugins offer."""
+        return tuple(method for plugin in self._loaded for method in plugin.methods)
 
     def _class(self, name: str) -> type[Codec]:
         record = self.codecs.get(name)
@@ -311,7 +316,13 @@ def _load(found: _Found) -> _Loaded:
     for metric in metrics:
         if not (isinstance(getattr(metric, "name", None), str) and callable(metric)):
             raise PluginError(f"metric {metric!r} needs a name and __call__(reference, picture)")
-    return _Loaded(found, manager.hook, codecs, metrics, _items(manager.hook.vcframe_suites))
+    methods = _items(manager.hook.vcframe_methods)
+    for method in methods:
+        if not (
+            isinstance(getattr(method, "name", None), str) and callable(getattr(method, "networks", None))
+        ):
+            raise PluginError(f"method {method!r} needs a name and networks(codec)")
+    return _Loaded(found, manager.hook, codecs, metrics, _items(manager.hook.vcframe_suites), methods)
 
 
 def _check_api(plugin: object) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import skimage.data
+from benchmark_suites import extended, suite_file
 from command_line import fresh_model
-from suites import extended, suite_file
 
 from vcframe import UsageError
 from vcframe.bench.plan import Plan, make_plan

@@ -12,8 +12,8 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import pytest
+from benchmark_suites import TOML, TOYS, digest, extended, suite_file, toys
 from command_line import fresh_model
-from suites import TOML, TOYS, digest, extended, suite_file, toys
 
 from vcframe import UsageError
 from vcframe.bench.measuring import Bench, Job, kept_name
@@ -99,6 +99,20 @@ class TestRows:
             "mine/b.png": ["psnr", "ssim"],
         }
         assert all(row.encode_s is row.decode_s is None for row in rows.values())
+
+    def test_a_plugin_s_method_is_measured(self, suite_file: Path, toys: Path, tmp_path: Path) -> None:
+        text = 'methods = ["nearest"]\n[codecs.toy]\nqualities = [8]\n[codecs.slow]\n'
+        plan, settings = planned(suite_file, toys, text)
+        assert plan.left_out == ("slow, nearest: it has nothing for slow",)
+        assert plan.models == {"toy/nearest": {"id": "0badcafe", "card": None}}
+        run_here(plan, tmp_path / "run", settings)
+        for row in read_rows(tmp_path / "run"):
+            image = read_image(suite_file.parent / "pictures" / Path(row.task.image).name)
+            nearest = image[::2, ::2].repeat(2, axis=0).repeat(2, axis=1)
+            height, width = image.shape[:2]
+            assert row.metrics["psnr"] == psnr(image, nearest[:height, :width])
+            assert row.task.scale == 2
+            assert row.restore_s is not None
 
 
 class TestRuns:

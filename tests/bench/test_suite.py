@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 
 import pytest
+from benchmark_suites import extended, suite_file
 from conftest import Installer
 from plugin_sources import plugin
-from suites import extended, suite_file
 
 from vcframe import UsageError
 from vcframe.bench.suite import Suite, find_suite, list_suites

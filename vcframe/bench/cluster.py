@@ -34,5 +34,5 @@ def run_tasks_on_ray(job: Job, tasks: Sequence[Task], num_workers: int) -> Gener
         pool = ActorPool([actor.remote(job) for _ in range(min(num_workers, len(tasks)))])
         yield from pool.map_unordered(lambda bench, task: bench.row.remote(task), tasks)
     except ray.exceptions.RayError as error:
-        line = str(error).strip().splitlines()[0]
+        line = str(error).strip().splitlines()[-1]
         raise VcframeError(f"a worker on the cluster failed: {line}; the same command continues") from error

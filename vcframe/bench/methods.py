@@ -5,6 +5,8 @@
     post      plain resampling in front, the model's post-processing network behind
     paper     models of schedule `paper`, each at the one quality that it knows
 
+and those that plugins bring through the hook `vcframe_methods`.
+
 A model has the codec's options with which it was trained. Where these are others than the plain codec's, the
 codec alone with the model's options is a part of what `compress` chooses from, and so of `vcframe`: the
 system without a scale.
@@ -14,14 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vcframe.bench.suite import SuiteCodec
-from vcframe.codec import Codec, Image, UsageError
+from vcframe.codec import Codec, Image, PluginError, UsageError
 from vcframe.registry import Registry
 
 if TYPE_CHECKING:
-    from vcframe.model import Model
+    from vcframe.model import Card, Model
 
 
 @dataclass(frozen=True)
@@ -29,14 +31,23 @@ class System:
     """A codec with what stands around it."""
 
     codec: Codec
-    model: Model | None = None
-    """None for the codec alone."""
+    model: Any = None
+    """A `Model`, or what a plugin has in its place; None for the codec alone."""
     scale: int | None = None
 
     @property
     def quality(self) -> float | None:
         """The one quality that the model knows; None where it is every one."""
-        return None if self.model is None else self.model.card.quality
+        return None if self._card is None else self._card.quality
+
+    def about(self) -> dict[str, Any]:
+        """Id of the model, and its card if it has one."""
+        card = None if self._card is None else self._card.model_dump(mode="json")
+        return {"id": self.model.id, "card": card}
+
+    @property
+    def _card(self) -> Card | None:
+        return getattr(self.model, "card", None)
 
 
 @dataclass(frozen=True)
@@ -63,7 +74,7 @@ class Workshop:
 
         Raises `UsageError`, `ModelError` or `PluginError` with the reason where it makes nothing.
         """
-        return METHODS[method](self, self.codec(label, entry), entry)
+        return methods(self.registry)[method](self, self.codec(label, entry), entry)
 
     def codec(self, label: str, entry: SuiteCodec) -> Codec:
         """The plain codec of a suite's entry."""
@@ -125,13 +136,27 @@ def _paper(shop: Workshop, codec: Codec, entry: SuiteCodec) -> list[System]:
     return [system for model in shop.paper_models(codec) for system in shop.around(model, entry)]
 
 
-METHODS: Mapping[str, Callable[[Workshop, Codec, SuiteCodec], list[System]]] = {
-    "plain": _plain,
-    "vcframe": _vcframe,
-    "post": _post,
-    "paper": _paper,
-}
-"""By the name that suites have for them."""
+Method = Callable[[Workshop, Codec, SuiteCodec], list[System]]
+METHODS: Mapping[str, Method] = {"plain": _plain, "vcframe": _vcframe, "post": _post, "paper": _paper}
+"""vcframe's own, by the name that suites have for them."""
+
+
+def methods(registry: Registry) -> dict[str, Method]:
+    """Every method by name; `PluginError` where a plugin's has the name of one of vcframe's own."""
+    theirs = {method.name: _of_plugin(method) for method in registry.methods()}
+    if taken := sorted(theirs.keys() & METHODS.keys()):
+        raise PluginError(f"method name {taken[0]!r} of a plugin is vcframe's own; rename it")
+    return {**METHODS, **theirs}
+
+
+def _of_plugin(method: Any) -> Method:
+    def systems(shop: Workshop, codec: Codec, entry: SuiteCodec) -> list[System]:
+        networks = method.networks(codec)
+        if networks is None:
+            raise UsageError(f"it has nothing for {codec.name}")
+        return [System(codec, networks, scale) for scale in networks.scales]
+
+    return systems
 
 
 def _plainly_described(model: Model) -> Model:

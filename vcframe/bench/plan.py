@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vcframe.bench.methods import METHODS, System, Workshop
+from vcframe.bench.methods import System, Workshop, methods
 from vcframe.bench.metrics import all_metrics
 from vcframe.bench.rows import Task
 from vcframe.bench.sets import ImageSet, SetFile, find_set, local_files
@@ -92,8 +92,7 @@ def make_plan(
                 versions[label] = system.codec.version()
                 if system.model is not None:
                     one = "" if system.quality is None else f"@{system.quality:g}"
-                    card = system.model.card.model_dump(mode="json")
-                    models[f"{label}/{method}{one}"] = {"id": system.model.id, "card": card}
+                    models[f"{label}/{method}{one}"] = system.about()
     if not tasks:
         raise UsageError(f"suite {suite.name}: nothing can run here; {'; '.join(left_out)}")
     return Plan(suite, tuple(tasks), paths, metrics, models, versions, tuple(left_out), seconds)
@@ -159,10 +158,11 @@ def _systems(
     suite: Suite, shop: Workshop, label: str, entry: SuiteCodec, left_out: list[str]
 ) -> Iterator[tuple[str, list[System]]]:
     """The systems of every method; a codec or method that cannot run here is left out with the reason."""
-    if unknown := [method for method in suite.methods if method not in METHODS]:
-        hint = near(unknown[0], {name: name for name in METHODS})
+    known = methods(shop.registry)
+    if unknown := [method for method in suite.methods if method not in known]:
+        hint = near(unknown[0], {name: name for name in known})
         raise UsageError(
-            f"suite {suite.name}: unknown method {unknown[0]!r}{hint}; known: {', '.join(METHODS)}"
+            f"suite {suite.name}: unknown method {unknown[0]!r}{hint}; known: {', '.join(known)}"
         )
     try:
         shop.codec(label, entry)
@@ -175,7 +175,7 @@ def _systems(
             yield method, shop.systems(method, label, entry)
         except VcframeError as error:
             reasons.setdefault(str(error), []).append(method)
-    left_out += [f"{label}, {' and '.join(methods)}: {reason}" for reason, methods in reasons.items()]
+    left_out += [f"{label}, {' and '.join(names)}: {reason}" for reason, names in reasons.items()]
 
 
 def _qualities(suite: Suite, label: str, entry: SuiteCodec, system: System) -> list[float]:

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vcframe.cli.common import Json, ProgressBar, RunFolder, Session, clock, console, note, print_json
+from vcframe.cli.common import (
+    INTERRUPTED,
+    Json,
+    ProgressBar,
+    RunFolder,
+    Session,
+    clock,
+    console,
+    fail,
+    note,
+    print_json,
+)
 from vcframe.codec import UsageError
 
 if TYPE_CHECKING:
@@ -145,8 +156,12 @@ def run(
         plugin_files=tuple(path.resolve() for path in session.plugin_files),
         references=tuple(models or ()),
     )
-    with ProgressBar() as bar:
-        end = run_plan(planned, out, settings, lambda progress: _show(bar, progress), work)
+    try:
+        with ProgressBar() as bar:
+            end = run_plan(planned, out, settings, lambda progress: _show(bar, progress), work)
+    except KeyboardInterrupt:
+        fail(ctx, "interrupted: the same command does the rest", INTERRUPTED)
+        return
     if as_json:
         print_json({"out": str(out), "num_tasks": end.num_tasks, "num_failed": end.num_failed})
     else:

@@ -23,7 +23,6 @@ from conftest import ToyCodec
 from vcframe import CodecError, hookimpl
 
 class Moody(ToyCodec):
-    '''Fails in one way at each quality.'''
     name = "moody"
     extension = ".moody"
     def encode(self, image, quality):
@@ -42,9 +41,26 @@ class Slow(ToyCodec):
         time.sleep(0.1)
         return super().encode(image, quality)
 
+class Halved:
+    id = "0badcafe"
+    scales = (2,)
+    def describe(self, image, unit, scale):
+        return image[::2, ::2].copy()
+    def restore(self, decoded, unit, scale, size):
+        return decoded.repeat(2, axis=0).repeat(2, axis=1)[: size[0], : size[1]]
+
+class Nearest:
+    name = "nearest"
+    def networks(self, codec):
+        return Halved() if codec.name == "toy" else None
+
 @hookimpl
 def vcframe_codecs():
     return [ToyCodec, Moody, Slow]
+
+@hookimpl
+def vcframe_methods():
+    return [Nearest()]
 """
 
 
