@@ -49,8 +49,10 @@ def vcframe_suites() -> Iterable[Any]:
 def vcframe_methods() -> Iterable[Any]:
     """Return benchmark methods: objects with a `name` and `networks(codec)`.
 
-    `networks` gives None where it has nothing for the codec, or an object with an `id` (8 hexadecimal digits)
-    and `scales`; with `describe(image, unit_quality, scale)`, which makes the picture that the codec is
-    given, of `ceil(side / scale)` on each side; and with `restore(decoded, unit_quality, scale, (height, width))`.
+    `networks` gives None where it has nothing for the codec, or an object with
+
+    - `id`, 8 hexadecimal digits, and `scales`,
+    - `describe(image, unit_quality, scale)`: what the codec is given, each side `ceil(side / scale)`,
+    - `restore(decoded, unit_quality, scale, size)`: the restored picture, `size` as (H, W).
     """
     raise NotImplementedError
