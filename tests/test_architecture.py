@@ -15,7 +15,7 @@ import vcframe
 
 ROOT = Path(vcframe.__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-CODEC_NAMES = set(PROJECT["project"]["entry-points"]["vcframe"])
+CODEC_NAMES = set(PROJECT["project"]["entry-points"]["vcframe"]) - {"suites"}
 
 ROOMS = (
     "codec",

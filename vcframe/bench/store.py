@@ -99,9 +99,9 @@ def merge_runs(folders: Sequence[Path], out: Path) -> tuple[int, int]:
     abouts = [read_about(folder) for folder in folders]
     first = abouts[0]
     for folder, about in zip(folders, abouts, strict=True):
-        for name in _SAME.keys() - {"shard"}:
-            if about.get(name) != first.get(name):
-                raise UsageError(f"{folder} and {folders[0]} cannot be merged: {_SAME[name]}")
+        for name, what in _SAME.items():
+            if name != "shard" and about.get(name) != first.get(name):
+                raise UsageError(f"{folder} and {folders[0]} cannot be merged: {what}")
     rows: dict[str, Row] = {}
     for folder in folders:
         for row in read_rows(folder):
