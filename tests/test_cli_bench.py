@@ -67,7 +67,7 @@ def test_an_interrupted_run_says_how_to_go_on(
         raise KeyboardInterrupt
         yield
 
-    monkeypatch.setattr("vcframe.bench.workers.run_tasks", interrupted)
+    monkeypatch.setattr("vcframe.bench.run.run_tasks", interrupted)
     result = run("--plugin", toys, "bench", "run", suite, "--out", tmp_path / "run")
     assert result.exit_code == 130
     assert result.stderr.splitlines()[-1] == "vcframe: error: interrupted: the same command does the rest"
@@ -77,7 +77,6 @@ def test_an_interrupted_run_says_how_to_go_on(
     ("arguments", "line"),
     [
         (("--shard", "3/2"), "--shard 3/2: give I/N with I from 1 to N, for example 1/4"),
-        (("--engine", "slurm"), "--engine slurm: give local or ray"),
         (("--model", "none.safetensors"), "no model file or id 'none.safetensors'"),
     ],
 )

@@ -61,7 +61,7 @@ def run_plan(
     out: Path,
     settings: Settings,
     on_progress: Callable[[Progress], None],
-    engine: Engine = run_tasks,
+    engine: Engine | None = None,
 ) -> Progress:
     """Run a plan into the folder `out`, or continue one; the last progress.
 
@@ -78,7 +78,7 @@ def run_plan(
     progress = Progress(num_earlier, len(tasks), len(failed), None, None)
     _check_failures(failed, len(tasks))
     on_progress(progress)
-    rows = engine(_job(plan, out, settings), todo, settings.num_workers)
+    rows = (engine or run_tasks)(_job(plan, out, settings), todo, settings.num_workers)
     with closing(rows), appending(out) as file:
         for count, row in enumerate(rows, 1):
             file.write(row.to_json() + "\n")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from vcframe.bench.plan import Plan
-    from vcframe.bench.run import Engine, Progress
+    from vcframe.bench.run import Progress
 
 app = typer.Typer(
     help="Measure codecs and methods on image sets: real files, one row each.", no_args_is_help=True
@@ -133,7 +133,6 @@ def run(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what failed before.")
     ] = False,
-    engine: Annotated[str, typer.Option(metavar="local|ray", help="Where the workers are.")] = "local",
     as_json: Json = False,
 ) -> None:
     """Run a suite; the same command continues an interrupted run.
@@ -142,7 +141,6 @@ def run(
     """
     session: Session = ctx.obj
     part = _parse_shard(shard)
-    work = _engine(engine)
 
     from vcframe.bench.run import Settings, run_plan
 
@@ -158,7 +156,7 @@ def run(
     )
     try:
         with ProgressBar() as bar:
-            end = run_plan(planned, out, settings, lambda progress: _show(bar, progress), work)
+            end = run_plan(planned, out, settings, lambda progress: _show(bar, progress))
     except KeyboardInterrupt:
         fail(ctx, "interrupted: the same command does the rest", INTERRUPTED)
         return
@@ -225,18 +223,6 @@ def _parse_shard(text: str) -> tuple[int, int]:
     if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise UsageError(f"--shard {text}: give I/N with I from 1 to N, for example 1/4")
     return int(number), int(count)
-
-
-def _engine(name: str) -> Engine:
-    if name == "local":
-        from vcframe.bench.workers import run_tasks
-
-        return run_tasks
-    if name == "ray":
-        from vcframe.bench.cluster import run_tasks_on_ray
-
-        return run_tasks_on_ray
-    raise UsageError(f"--engine {name}: give local or ray")
 
 
 def _show(bar: ProgressBar, progress: Progress) -> None:
