@@ -37,6 +37,7 @@ HOOKS = {
     "vcframe_virtual_codec": ["codec"],
     "vcframe_metrics": [],
     "vcframe_suites": [],
+    "vcframe_methods": [],
 }
 CODEC = {
     "__init__": ["self", "max_pixels", "options"],

@@ -42,5 +42,18 @@ def vcframe_metrics() -> Iterable[Metric]:
 
 @hookspec
 def vcframe_suites() -> Iterable[Any]:
-    """Return benchmark suites."""
+    """Return benchmark suites: the paths of their TOML files."""
+    raise NotImplementedError
+
+
+@hookspec
+def vcframe_methods() -> Iterable[Any]:
+    """Return benchmark methods: objects with a `name` and `networks(codec)`.
+
+    `networks` gives None where it has nothing for the codec, or an object with
+
+    - `id`, 8 hexadecimal digits, and `scales`,
+    - `describe(image, unit_quality, scale)`: what the codec is given, each side `ceil(side / scale)`,
+    - `restore(decoded, unit_quality, scale, size)`: the restored picture, `size` as (H, W).
+    """
     raise NotImplementedError

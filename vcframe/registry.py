@@ -90,6 +90,7 @@ class _Loaded:
     codecs: tuple[type[Codec], ...]
     metrics: tuple[Metric, ...]
     suites: tuple[Any, ...]
+    methods: tuple[Any, ...]
 
 
 class Registry:
@@ -173,6 +174,10 @@ class Registry:
     def suites(self) -> tuple[Any, ...]:
         """Every benchmark suite that plugins offer."""
         return tuple(suite for plugin in self._loaded for suite in plugin.suites)
+
+    def methods(self) -> tuple[Any, ...]:
+        """Every benchmark method that plugins offer."""
+        return tuple(method for plugin in self._loaded for method in plugin.methods)
 
     def _class(self, name: str) -> type[Codec]:
         record = self.codecs.get(name)
@@ -313,7 +318,13 @@ def _load(found: _Found) -> _Loaded:
     for metric in metrics:
         if not isinstance(metric, Metric):
             raise PluginError(f"vcframe_metrics returned {metric!r}, which is not a vcframe.Metric")
-    return _Loaded(found, manager.hook, codecs, metrics, _items(manager.hook.vcframe_suites))
+    methods = _items(manager.hook.vcframe_methods)
+    for method in methods:
+        if not (
+            isinstance(getattr(method, "name", None), str) and callable(getattr(method, "networks", None))
+        ):
+            raise PluginError(f"method {method!r} needs a name and networks(codec)")
+    return _Loaded(found, manager.hook, codecs, metrics, _items(manager.hook.vcframe_suites), methods)
 
 
 def _check_api(plugin: object) -> None:

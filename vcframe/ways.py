@@ -72,22 +72,28 @@ class Way:
 
     def compress(self, quality: float) -> Compressed:
         """The file at a quality of the codec's own scale, without coefficients."""
-        image, codec, model = self.image, self.codec, self.model
-        level = round(codec.quality_scale.unit(quality) * (NUM_LEVELS - 1))
-        description = image
-        if model is not None:
+        return self.code(self.describe(quality), quality)
+
+    def describe(self, quality: float) -> Image:
+        """What the codec is given at a quality."""
+        description = self.image
+        if self.model is not None:
             assert self.scale is not None
-            description = model.describe(image, level / (NUM_LEVELS - 1), self.scale)
-        if not codec.traits.grey:
-            description = as_colour(description)
-        data = codec.encode(description, quality)
-        if model is None:
+            description = self.model.describe(self.image, self._level(quality) / (NUM_LEVELS - 1), self.scale)
+        return description if self.codec.traits.grey else as_colour(description)
+
+    def code(self, description: Image, quality: float) -> Compressed:
+        """The file of what `describe` gave."""
+        image = self.image
+        data = self.codec.encode(description, quality)
+        if self.model is None:
             return Compressed(data, quality, description, self)
         assert self.scale is not None
         (height, width), (coded_height, coded_width) = image.shape[:2], description.shape[:2]
         trims = coded_height * self.scale - height, coded_width * self.scale - width
+        level = self._level(quality)
         payload = Payload(self._model_id, self.scale, level, trims, grey=image.ndim == 2)
-        return Compressed(pack(codec, data, payload), quality, description, self, payload)
+        return Compressed(pack(self.codec, data, payload), quality, description, self, payload)
 
     @property
     def reserve_bytes(self) -> int:
@@ -116,13 +122,16 @@ class Way:
 
     @functools.cached_property
     def _num_directions(self) -> int:
-        if (
-            self.model is None
-            or self.scale is None
-            or (self.image.ndim == 2 and self.model.card.channels == 3)
-        ):
+        if self.model is None or self.scale is None:
             return 0
-        return self.model.num_directions(self.scale)
+        if self.image.ndim == 2 and self.model.card.channels == 3:
+            return 0
+        num_directions = getattr(self.model, "num_directions", lambda scale: 0)
+        return int(num_directions(self.scale))
+
+    def _level(self, quality: float) -> int:
+        """The quality as it fits the payload."""
+        return round(self.codec.quality_scale.unit(quality) * (NUM_LEVELS - 1))
 
     @functools.cached_property
     def _model_id(self) -> str:
@@ -143,8 +152,13 @@ class Way:
 def restore(unpacked: Unpacked, codec: Codec, model: Model, size: tuple[int, int]) -> Image:
     """The restored picture, `(H, W) = size`, of a file taken apart."""
     payload = unpacked.payload
-    decoded = decode_description(unpacked, codec)
-    return model.restore(decoded, payload.unit, payload.scale, size, payload.coefficients)
+    return restore_decoded(decode_description(unpacked, codec), payload, model, size)
+
+
+def restore_decoded(decoded: Image, payload: Payload, model: Model, size: tuple[int, int]) -> Image:
+    """The restored picture from the decoded description; a plugin's model need not know coefficients."""
+    adapted = [payload.coefficients] if payload.coefficients else []
+    return model.restore(decoded, payload.unit, payload.scale, size, *adapted)
 
 
 def decode_description(unpacked: Unpacked, codec: Codec) -> Image:

@@ -8,18 +8,14 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-import platform
-import shlex
-import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vcframe import __version__
 from vcframe.bench.evaluation import Evaluation, ImageRow, psnr_range, scale_name
+from vcframe.bench.provenance import command_line, versions
 from vcframe.codec import Codec, CodecError, Image, ImageError, QualityScale, UsageError
 from vcframe.coder import check_model, decompress
 from vcframe.images import luma, read_image
@@ -92,8 +88,8 @@ def evaluate(
             f"none of {len(rows)} pictures could be measured; {rows[0].name}: {rows[0].bd.reason}"
         )
     return Evaluation(
-        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        versions=_versions(),
+        command=command_line(),
+        versions=versions(),
         codec=codec.config(),
         codec_version=codec.version(),
         plain=bench.plain.config(),
@@ -214,12 +210,3 @@ def _convention(channels: int, ends_bpp: Sequence[float], scales: Sequence[int],
         "original; BD-rate per picture, PCHIP of log rate over PSNR, upper envelopes, over the PSNR range of "
         f"the plain codec from its lowest quality to {ends}; then mean and quartiles over pictures"
     )
-
-
-def _versions() -> dict[str, str]:
-    versions = {"vcframe": __version__, "python": platform.python_version(), "system": platform.platform()}
-    for name in ("numpy", "scipy", "scikit-image", "pillow"):
-        versions[name] = installed_version(name)
-    if "torch" in sys.modules:
-        versions["torch"] = str(sys.modules["torch"].__version__)
-    return versions

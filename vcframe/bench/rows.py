@@ -54,7 +54,7 @@ class Row:
     """In the codec alone."""
     decode_s: float | None = None
     describe_s: float | None = None
-    """In the description network."""
+    """In the description network, and in fitting the coefficients of the adaptation."""
     restore_s: float | None = None
     """In the post-processing network."""
     peak_bytes: int | None = None

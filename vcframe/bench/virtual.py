@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import shlex
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from vcframe.bench.provenance import command_line
 from vcframe.images import as_colour, luma, read_image
 from vcframe.learning.coded import CodingRoom
 from vcframe.learning.fidelity import CONVENTION, Agreement, Fidelity, measure_fidelity
@@ -82,7 +81,7 @@ def report_fidelity(
     finally:
         room.close()
     return VirtualReport(
-        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        command=command_line(),
         codec=card.codec,
         codec_version=codec.version(),
         id=virtual.id,

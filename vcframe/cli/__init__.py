@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from vcframe.cli import authoring, compress, data, decompress, info, listing, training, virtual
+from vcframe.cli import authoring, bench, compress, data, decompress, info, listing, training, virtual
 from vcframe.cli.common import Session, VcframeGroup
 
 __all__ = ["app", "main"]
@@ -59,6 +59,7 @@ app.command("evaluate")(training.evaluate)
 app.add_typer(data.app, name="data")
 app.command("demo")(training.demo)
 app.add_typer(virtual.app, name="virtual")
+app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:

@@ -6,7 +6,6 @@ batch again does what is missing.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -17,6 +16,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import typer
 
+from vcframe.bench.provenance import num_cores
 from vcframe.cli.common import INTERRUPTED, STANDARD_STREAM, ProgressBar, fail, note, print_json
 from vcframe.codec import UsageError, VcframeError
 
@@ -138,13 +138,12 @@ def run(
     Codecs release the interpreter's lock and networks are shared, so threads serve. On Ctrl-C the files under
     way are finished, and no other is begun.
     """
-    num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     todo = [task for task in tasks if task.existing is None]
-    jobs = min(jobs or num_cores, max(len(todo), 1))
+    jobs = min(jobs or num_cores(), max(len(todo), 1))
     outcomes = [Outcome[T](task, None, None, 0.0) for task in tasks if task.existing is not None]
     interrupted = False
     # Each thread's networks would otherwise take all cores.
-    share = (max(1, num_cores // jobs),) if networks and jobs > 1 else ()
+    share = (max(1, num_cores() // jobs),) if networks and jobs > 1 else ()
     with ProgressBar() as bar, ThreadPoolExecutor(jobs, initializer=_use_cores, initargs=share) as pool:
         futures = [pool.submit(_attempt, work, task) for task in todo]
         try:
@@ -210,12 +209,12 @@ def _watch(futures: Sequence[Future[Outcome[T]]], bar: ProgressBar, phase: str) 
         bar.update(count / len(futures), phase, f"{count} of {len(futures)} files, {rate:.2f} MB/s read")
 
 
-def _use_cores(num_cores: int | None = None) -> None:
+def _use_cores(share: int | None = None) -> None:
     """Limit the cores that this thread's networks take."""
-    if num_cores is not None:
+    if share is not None:
         import torch
 
-        torch.set_num_threads(num_cores)
+        torch.set_num_threads(share)
 
 
 def _task(source: Path, stem: Path, extensions: Collection[str], force: bool) -> Task:

@@ -49,6 +49,8 @@ class ImageSet:
     url: str | None
     """Folder that the files are fetched from; None where no public one is known."""
     files: tuple[SetFile, ...]
+    package: str | None = None
+    """Installed Python package that the files are part of: nothing has to be fetched."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,9 @@ def find_set(name: str) -> ImageSet:
 
 
 def set_folder(image_set: ImageSet) -> Path:
-    """Where `fetch` puts a set: below `$VCFRAME_DATA`, or else below `~/.cache/vcframe`."""
+    """Where `fetch` puts a set: below `$VCFRAME_DATA`, or else below `~/.cache/vcframe`; or its package."""
+    if image_set.package is not None:
+        return Path(str(resources.files(image_set.package)))
     base = os.environ.get(DATA_VARIABLE)
     return (Path(base) if base else Path.home() / ".cache" / "vcframe") / image_set.name
 
@@ -100,7 +104,8 @@ def local_files(image_set: ImageSet, folder: Path | None = None) -> list[Path]:
 
     Raises `UsageError` naming what is missing or differs, and how to get it.
     """
-    folder = set_folder(image_set) if folder is None else folder
+    if folder is None or image_set.package is not None:
+        folder = set_folder(image_set)
     checks = check(image_set, folder)
     faults = {
         "not there: ": [check.file.name for check in checks if check.state == "missing"],
@@ -131,6 +136,8 @@ def fetch(
     Raises `UsageError` where there is no address or pooch is not installed, `ImageError` where a file cannot
     be fetched or is not the one that was meant.
     """
+    if image_set.package is not None:
+        return set_folder(image_set)
     base = image_set.url if mirror is None else f"{mirror.rstrip('/')}/{image_set.name}/"
     if base is None:
         raise UsageError(f"image set {image_set.name}: {how_to_get(image_set)}, or fetch it from a --mirror")
