@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from vcframe.cli import authoring, compress, decompress, info, listing, training, virtual
+from vcframe.cli import authoring, bench, compress, decompress, info, listing, training, virtual
 from vcframe.cli.common import Session, VcframeGroup
 
 __all__ = ["app", "main"]
@@ -57,6 +57,7 @@ app.command("info")(info.info)
 app.command("evaluate")(training.evaluate)
 app.command("demo")(training.demo)
 app.add_typer(virtual.app, name="virtual")
+app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:

@@ -1,0 +1,75 @@
+"""A run folder as `vcframe bench run` leaves it: `run.json` about the whole, `rows.jsonl` with every task."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from vcframe.bench.rows import Row
+from vcframe.codec import UsageError
+
+
+@dataclass(frozen=True)
+class Run:
+    """What was asked for, and the finished tasks, each once."""
+
+    folder: Path
+    about: dict[str, Any]
+    """`run.json`: suite, command, versions, machine, commit, models, metrics."""
+    rows: tuple[Row, ...]
+
+    @functools.cached_property
+    def measured(self) -> tuple[Row, ...]:
+        """The tasks that succeeded."""
+        return tuple(row for row in self.rows if row.error is None)
+
+    @functools.cached_property
+    def failures(self) -> tuple[Row, ...]:
+        """The tasks that failed."""
+        return tuple(row for row in self.rows if row.error is not None)
+
+    @functools.cached_property
+    def repeats(self) -> tuple[tuple[Row, ...], ...]:
+        """The rows that differ in the count of the repeat alone, the first repeat first."""
+        groups: dict[str, list[Row]] = {}
+        for row in sorted(self.measured, key=lambda row: row.task.repeat):
+            groups.setdefault(replace(row.task, repeat=0).key, []).append(row)
+        return tuple(map(tuple, groups.values()))
+
+    @property
+    def name(self) -> str:
+        """Of the suite; of the folder where `run.json` names none."""
+        return str(self.about.get("suite", {}).get("name") or self.folder.name)
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run folder; of a task that was run again, the last row counts.
+
+    A half line at the end, which a kill leaves, is dropped. Raises `UsageError` naming the file and line that is
+    no row, or the folder that is no run.
+    """
+    try:
+        about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        lines = (folder / "rows.jsonl").read_text(encoding="utf-8").split("\n")
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{folder} is no folder of a finished run ({error}); make one: vcframe bench run SUITE --out DIR"
+        ) from error
+    if not isinstance(about, dict):
+        raise UsageError(f"{folder / 'run.json'}: not an object")
+    latest = {row.task.key: row for row in _rows(folder / "rows.jsonl", lines[:-1])}
+    if not latest:
+        raise UsageError(f"{folder / 'rows.jsonl'} has no finished task yet; continue the run")
+    return Run(folder, about, tuple(latest.values()))
+
+
+def _rows(path: Path, lines: list[str]) -> Iterator[Row]:
+    for number, line in enumerate(lines, 1):
+        try:
+            yield Row.from_json(line)
+        except ValueError as error:
+            raise UsageError(f"{path} line {number}: {error}") from error
