@@ -33,10 +33,11 @@ RANGES: Mapping[str, Span | None] = {
 """Rates of the plain codec between which the deltas are taken; None for all that both curves cover."""
 
 CONVENTION = (
-    "Rate: the whole file with payload, in bits per pixel of the original. Deltas per picture against the anchor: "
-    "PCHIP of log rate over the metric (package bjontegaard) on upper envelopes, over what both curves cover within "
-    "the range, at least 3 points and 0.5 units of the metric in common. SSIM and MS-SSIM as -10 log10(1 - x), LPIPS "
-    "and DISTS as -10 log10(x). Means over pictures with a 95 % interval by bootstrap over pictures."
+    "Rate: the whole file with payload, in bits per pixel of the original. Deltas per picture against the "
+    "anchor: PCHIP of log rate over the metric (package bjontegaard) on upper envelopes, over what both "
+    "curves cover within the range, at least 3 points and 0.5 units of the metric in common. SSIM and "
+    "MS-SSIM as -10 log10(1 - x), LPIPS and DISTS as -10 log10(x). Means over pictures with a 95 % interval "
+    "by bootstrap over pictures."
 )
 
 
@@ -79,7 +80,7 @@ Curves = Mapping[System, Mapping[str, Sequence[RatePoint]]]
 
 @dataclass(frozen=True)
 class MatchedPair:
-    """A file of the anchor, and the smallest file of a system that is at least as good: both real, nothing fitted."""
+    """A file of the anchor, and the smallest of a system that is no worse: both real, nothing fitted."""
 
     image: str
     anchor: RatePoint
@@ -117,7 +118,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Speed:
-    """Medians over the files of a system, in seconds per megapixel of the original; None where nothing was timed."""
+    """Medians over the files of a system, in seconds per megapixel of the original; None where not timed."""
 
     system: System
     num_files: int
@@ -127,16 +128,6 @@ class Speed:
     restore_s: float | None
     peak_bytes: int | None
     """Largest resident memory of a worker after a task of this system."""
-
-
-@dataclass(frozen=True)
-class MeanPoint:
-    """Means over all pictures at one quality and scale."""
-
-    quality: float
-    scale: int | None
-    bpp: float
-    value: float
 
 
 class Analysis:
@@ -219,8 +210,8 @@ class Analysis:
                     pairs.append(MatchedPair(image, point, min(matches, key=lambda other: other.num_bytes)))
         return pairs
 
-    def mean_curve(self, system: System, metric: str) -> list[MeanPoint]:
-        """Means over the pictures at equal quality, as papers draw them, only of qualities that every picture has.
+    def mean_curve(self, system: System, metric: str) -> list[RatePoint]:
+        """Means over the pictures at equal quality, as papers draw them; of qualities that every picture has.
 
         Of several scales, the upper envelope of the means.
         """
@@ -229,16 +220,13 @@ class Analysis:
             if metric in row.metrics:
                 groups.setdefault((row.task.scale, row.task.quality), []).append(row)
         num_images = len({row.task.image for row in self.rows[system]})
-        level = LEVELS.get(metric, float)
-        means: dict[RatePoint, float] = {}
+        means = []
         for (scale, quality), rows in groups.items():
             if len(rows) == num_images:
-                bpp, value = (
-                    float(np.mean([r.bpp for r in rows])),
-                    float(np.mean([r.metrics[metric] for r in rows])),
-                )
-                means[RatePoint(quality, 0, bpp, level(value), math.nan, scale)] = value
-        return [MeanPoint(p.quality, p.scale, p.bpp, means[p]) for p in choice_of(list(means))]
+                bpp, value, size = np.mean([[r.bpp, r.metrics[metric], r.num_bytes] for r in rows], axis=0)
+                level = LEVELS.get(metric, float)(float(value))
+                means.append(RatePoint(quality, round(size), float(bpp), level, math.nan, scale))
+        return choice_of(means)
 
     @functools.cached_property
     def speeds(self) -> list[Speed]:

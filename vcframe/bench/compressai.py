@@ -1,7 +1,7 @@
 """Curves out of result files that CompressAI publishes, to be drawn beside ours.
 
-A file is JSON with `name`, `description` and `results`, the latter lists of equal length: rates in bits per pixel,
-metrics, seconds, each a mean over the pictures of a set at one quality. Source:
+A file is JSON with `name`, `description` and `results`, the latter lists of equal length: rates in bits per
+pixel, metrics, seconds, each a mean over the pictures of a set at one quality. Source:
 github.com/InterDigitalInc/CompressAI, folder results, as `python -m compressai.utils.eval_model` prints them.
 """
 

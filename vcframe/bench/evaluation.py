@@ -275,7 +275,7 @@ def choice_of(points: Sequence[RatePoint]) -> list[RatePoint]:
 
 
 def bd_over(plain: Sequence[RatePoint], vcframe: Sequence[RatePoint], span: Span) -> BdResult:
-    """BD-rate over the PSNR range that the plain codec covers between two rates; a reason where it has none."""
+    """BD-rate over the PSNR range that the plain codec covers between two rates."""
     if not (plain and vcframe):
         return BdResult(None, "the picture is too small to be judged so", None, None)
     if not _overlaps(plain, span):

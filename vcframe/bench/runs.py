@@ -49,8 +49,8 @@ class Run:
 def read_run(folder: Path) -> Run:
     """Read a run folder; of a task that was run again, the last row counts.
 
-    A half line at the end, which a kill leaves, is dropped. Raises `UsageError` naming the file and line that is
-    no row, or the folder that is no run.
+    A half line at the end, which a kill leaves, is dropped. Raises `UsageError` naming the file and line that
+    is no row, or the folder that is no run.
     """
     try:
         about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
