@@ -67,7 +67,7 @@ def write_run(
         "suite": {
             "name": "made",
             "digest": "ab" * 32,
-            "definition": {"codecs": [{"name": c} for c in codecs]},
+            "definition": {"codecs": {c: {} for c in codecs}},
         },
         "command": "vcframe bench run made --out made",
         "versions": {"vcframe": "0.1.0", "numpy": "2.4"},

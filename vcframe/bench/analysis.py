@@ -223,7 +223,9 @@ class Analysis:
         means = []
         for (scale, quality), rows in groups.items():
             if len(rows) == num_images:
-                bpp, value, size = np.mean([[r.bpp, r.metrics[metric], r.num_bytes] for r in rows], axis=0)
+                bpp, value, size = np.mean(
+                    [[r.bpp or 0, r.metrics[metric], r.num_bytes or 0] for r in rows], axis=0
+                )
                 level = LEVELS.get(metric, float)(float(value))
                 means.append(RatePoint(quality, round(size), float(bpp), level, math.nan, scale))
         return choice_of(means)
@@ -240,9 +242,14 @@ class Analysis:
             if (g[0].task.codec, g[0].task.method) == (system.codec, system.method)
         ]
         peaks = [row.peak_bytes for group in groups for row in group if row.peak_bytes is not None]
-        names = ("encode_s", "describe_s", "decode_s", "restore_s")
         return Speed(
-            system, len(groups), *(_median(groups, name) for name in names), max(peaks, default=None)
+            system,
+            len(groups),
+            encode_s=_median(groups, "encode_s"),
+            describe_s=_median(groups, "describe_s"),
+            decode_s=_median(groups, "decode_s"),
+            restore_s=_median(groups, "restore_s"),
+            peak_bytes=max(peaks, default=None),
         )
 
 
@@ -289,9 +296,10 @@ def _median(groups: Sequence[Sequence[Row]], name: str) -> float | None:
 
 
 def _suite_codecs(run: Run) -> list[str]:
-    """Labels of the codecs in the order of the suite's definition, as far as it tells."""
-    listed = run.about.get("suite", {}).get("definition", {}).get("codecs", [])
-    return [str(c.get("label") or c.get("name")) if isinstance(c, dict) else str(c) for c in listed]
+    """Labels of the codecs in the order of the suite, as far as it names them."""
+    return list(
+        run.about.get("suite", {}).get("definition", {}).get("codecs") or run.about.get("codecs") or ()
+    )
 
 
 def _in_order(known: Iterable[str], found: set[str]) -> list[str]:

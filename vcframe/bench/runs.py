@@ -47,7 +47,7 @@ class Run:
 
 
 def read_run(folder: Path) -> Run:
-    """Read a run folder; of a task that was run again, the last row counts.
+    """Read a run folder; of a task with several rows, the last that succeeded counts.
 
     A half line at the end, which a kill leaves, is dropped. Raises `UsageError` naming the file and line that
     is no row, or the folder that is no run.
@@ -57,14 +57,17 @@ def read_run(folder: Path) -> Run:
         lines = (folder / "rows.jsonl").read_text(encoding="utf-8").split("\n")
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"{folder} is no folder of a finished run ({error}); make one: vcframe bench run SUITE --out DIR"
+            f"{folder} is no folder of a run ({error}); make one: vcframe bench run SUITE --out DIR"
         ) from error
     if not isinstance(about, dict):
-        raise UsageError(f"{folder / 'run.json'}: not an object")
-    latest = {row.task.key: row for row in _rows(folder / "rows.jsonl", lines[:-1])}
-    if not latest:
+        raise UsageError(f"{folder / 'run.json'} is not an object")
+    rows: dict[str, Row] = {}
+    for row in _rows(folder / "rows.jsonl", lines[:-1]):
+        if row.error is None or row.task.key not in rows:
+            rows[row.task.key] = row
+    if not rows:
         raise UsageError(f"{folder / 'rows.jsonl'} has no finished task yet; continue the run")
-    return Run(folder, about, tuple(latest.values()))
+    return Run(folder, about, tuple(rows.values()))
 
 
 def _rows(path: Path, lines: list[str]) -> Iterator[Row]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from vcframe.bench.analysis import CHOOSING, Analysis, System
 from vcframe.bench.rows import Task
 from vcframe.codec import Image, UsageError, VcframeError
-from vcframe.images import find_images, read_image
+from vcframe.images import find_images, luma, read_image
 from vcframe.search import EFFORTS, MostBytes, search
 from vcframe.ways import Compressed, Way
 
@@ -83,10 +83,13 @@ def view_pictures(
     originals = _Originals(folder)
     systems = [system for system in analysis.systems if system.method == CHOOSING]
     wanted = [choice for system in systems for choice in _choices(analysis, system)]
+    grey = analysis.run.about.get("suite", {}).get("definition", {}).get("channels") == 1
     pictures, notes = [], []
     for number, choice in enumerate(wanted):
         on_progress(number / len(wanted), choice.title)
         image = originals.read(choice.coded)
+        if grey:
+            image = luma(image)
         try:
             pictures.append(_code(choice, image, analysis, registry))
         except VcframeError as error:
@@ -98,8 +101,8 @@ def view_pictures(
         side = max(max(view.width, view.height) for view in views)
         notes.append(
             f"The middle of each picture, at most {side} pixels wide and high, a pixel for a pixel; on this "
-            f"page as WebP of quality {WEBP_QUALITY}, to keep it small. The plain file is the best within the "
-            "bytes of the other."
+            f"page as WebP of quality {WEBP_QUALITY}, to keep it small. The plain file is the best within "
+            "the bytes of the other."
         )
     return Viewer(tuple(views), tuple(notes))
 
