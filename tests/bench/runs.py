@@ -54,7 +54,8 @@ def curve(image: str, codec: str, method: str, factor: float = 1.0, **changes: A
 
 def failure(image: str, codec: str, method: str, quality: float, reason: str) -> Row:
     return Row(
-        Task(image, "0" * 64, codec, {"codec": codec, "options": {}}, method, None, quality), error=reason
+        Task(image, "0" * 64, codec, {"codec": codec, "options": {}}, method, None, float(quality)),
+        error=reason,
     )
 
 

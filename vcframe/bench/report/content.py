@@ -99,8 +99,8 @@ def headline(analysis: Analysis) -> str:
 
 def _bytes(comparisons: Sequence[Comparison]) -> str:
     """`20.1 % (webp) to 30.3 % (jpeg) fewer bytes`."""
-    ordered = sorted(comparisons, key=lambda c: -(c.rate.mean or 0))
-    ends = [(c.rate.mean or 0, c.system.codec) for c in dict.fromkeys((ordered[0], ordered[-1]))]
+    means = sorted(((c.rate.mean or 0, c.system.codec) for c in comparisons), reverse=True)
+    ends = list(dict.fromkeys((means[0], means[-1])))
     words = ["more" if mean > 0 else "fewer" for mean, _ in ends]
     parts = [f"{abs(mean):.1f} % ({codec})" for mean, codec in ends]
     if len(set(words)) == 1:
