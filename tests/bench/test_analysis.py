@@ -167,7 +167,7 @@ def test_reading_drops_a_half_line_and_takes_what_succeeded_last(tmp_path: Path)
 
 
 def test_what_is_no_run_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no folder of a finished run"):
+    with pytest.raises(UsageError, match="is no folder of a run"):
         read_run(tmp_path)
     folder = write_run(tmp_path / "run", curve("made/a.png", "jpeg", "plain"))
     (folder / "rows.jsonl").write_text("{}\n")

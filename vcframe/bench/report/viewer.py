@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +18,14 @@ from vcframe.bench.analysis import CHOOSING, Analysis, System
 from vcframe.bench.rows import Task
 from vcframe.codec import Image, UsageError, VcframeError
 from vcframe.images import find_images, luma, read_image
-from vcframe.search import EFFORTS, MostBytes, search
+from vcframe.search import DEFAULT_EFFORT, MostBytes, search
 from vcframe.ways import Compressed, Way
 
 if TYPE_CHECKING:
     from vcframe.registry import Registry
 
 VIEW_BPP = 0.15
-"""Of vcframe's files, the one nearest to this rate is shown."""
+"""Of the plain codec's files, the one nearest to this rate is shown."""
 
 PICTURES_BYTES = 5_000_000
 """Most that all pictures take on the page; they are cropped to less until they do."""
@@ -101,8 +102,8 @@ def view_pictures(
         side = max(max(view.width, view.height) for view in views)
         notes.append(
             f"The middle of each picture, at most {side} pixels wide and high, a pixel for a pixel; on this "
-            f"page as WebP of quality {WEBP_QUALITY}, to keep it small. The plain file is the best within "
-            "the bytes of the other."
+            f"page as WebP of quality {WEBP_QUALITY}, to keep it small. The file of vcframe is the best "
+            "within the bytes of the plain one."
         )
     return Viewer(tuple(views), tuple(notes))
 
@@ -127,11 +128,11 @@ class _Originals:
 
 @dataclass(frozen=True)
 class _Choice:
-    """A picture to show, and the tasks of the two files."""
+    """A picture to show, a file of the plain codec, and one of the networks with no more bytes."""
 
     title: str
-    coded: Task
     plain: Task
+    coded: Task
 
 
 def _choices(analysis: Analysis, system: System) -> Iterator[_Choice]:
@@ -142,20 +143,22 @@ def _choices(analysis: Analysis, system: System) -> Iterator[_Choice]:
     picked = [*ranked[:1], *ranked[middle : middle + 1], *ranked[-1:]]
     # Of a few pictures one has several places, and the first counts.
     places = dict(reversed([*zip(picked, PLACES, strict=False)]))
-    for image, place in places.items():
-        plain = [row for row in analysis.rows[system.plain] if row.task.image == image]
-        least = min(row.num_bytes or 0 for row in plain)
-        points = [
-            point
-            for point in analysis.curves(analysis.metrics[0])[system][image]
-            if point.scale is not None and point.num_bytes >= least
+    for image in dict.fromkeys(picked):
+        choice = analysis.curves(analysis.metrics[0])[system][image]
+        smallest = min((p.num_bytes for p in choice if p.scale is not None), default=math.inf)
+        plain = [
+            row
+            for row in analysis.rows[system.plain]
+            if row.task.image == image and (row.num_bytes or 0) >= smallest
         ]
-        if points:
-            point = min(points, key=lambda point: abs(point.bpp - VIEW_BPP))
+        if plain:
+            shown = min(plain, key=lambda row: abs((row.bpp or 0) - VIEW_BPP))
+            within = [p for p in choice if p.scale is not None and p.num_bytes <= (shown.num_bytes or 0)]
+            point = max(within, key=lambda p: p.num_bytes)
             tasks = [row.task for row in analysis.rows[system] if row.task.image == image]
             coded = next(task for task in tasks if (task.quality, task.scale) == (point.quality, point.scale))
-            title = f"{system.codec}, {image}: {place} BD-rate, {rates[image]:+.1f} %"
-            yield _Choice(title, coded, plain[0].task)
+            title = f"{system.codec}, {image}: {places[image]} BD-rate, {rates[image]:+.1f} %"
+            yield _Choice(title, shown.task, coded)
 
 
 def _rates(analysis: Analysis, system: System) -> dict[str, float]:
@@ -169,16 +172,16 @@ def _rates(analysis: Analysis, system: System) -> dict[str, float]:
 
 
 def _code(choice: _Choice, image: Image, analysis: Analysis, registry: Registry) -> _Pictures:
-    """The three versions: the plain codec's file is the best within the bytes of the other."""
+    """The three versions: that of the networks is the best within the bytes of the plain file."""
     from vcframe.model import find_model
 
     task = choice.coded
     codec, plain = (registry.codec_from_config(t.config) for t in (task, choice.plain))
     about = analysis.run.about.get("models", {}).get(f"{task.codec}/{task.method}", {})
     model = find_model(about.get("id"), codec)
-    coded = Way(image, codec, model, task.scale).compress(task.quality)
-    within = MostBytes(coded.num_bytes, f"{coded.num_bytes} bytes")
-    alone = search(Way(image, plain), within, max(EFFORTS), None)
+    alone = Way(image, plain).compress(choice.plain.quality)
+    within = MostBytes(alone.num_bytes, f"{alone.num_bytes} bytes")
+    coded = search(Way(image, codec, model, task.scale), within, DEFAULT_EFFORT, task.quality)
     return _Pictures(
         choice.title,
         (
