@@ -102,11 +102,15 @@
 
   const judged = () => ({ metric: by("delta-metric").value, range: by("delta-range").value, common: by("delta-anchor").value === "common" });
 
+  function anchorOf(i) {
+    return judged().common ? content.anchor : systems.findIndex((s) => s.codec === systems[i].codec && s.method === "plain");
+  }
+
+  const isAnchor = (i) => i === anchorOf(i);
+
   function comparison(i) {
-    const { metric, range, common } = judged();
-    const own = systems.findIndex((s) => s.codec === systems[i].codec && s.method === "plain");
-    const anchor = common ? content.anchor : own;
-    return comparisons.find((c) => c.system === i && c.anchor === anchor && c.metric === metric && c.range === range);
+    const { metric, range } = judged();
+    return comparisons.find((c) => c.system === i && c.anchor === anchorOf(i) && c.metric === metric && c.range === range);
   }
 
   function shade(percent) {
@@ -120,9 +124,8 @@
   }
 
   function matrixCell(i) {
-    const anchorItself = i === (judged().common ? content.anchor : systems.findIndex((s) => s.codec === systems[i]?.codec && s.method === "plain"));
     if (i < 0) return element("td", { class: "none" }, "not in the suite");
-    if (anchorItself) return element("td", { class: "none" }, "the anchor");
+    if (isAnchor(i)) return element("td", { class: "none" }, "the anchor");
     const found = comparison(i);
     if (!found || found.rate.mean === null) return element("td", { class: "none" }, `n/a (${reasons(found?.rates ?? [])})`);
     const { mean, low, high, num_negative, num_images, num_missing } = found.rate;
@@ -168,7 +171,7 @@
 
   function drawSpeed() {
     const sum = (...times) => times.reduce((all, time) => all + (time ?? 0), 0);
-    const rows = content.speeds.map((speed) => ({ ...speed, decode: sum(speed.decode_s, speed.restore_s), mean: comparison(speed.system)?.rate.mean ?? (speed.system === content.anchor ? 0 : null) }));
+    const rows = content.speeds.map((speed) => ({ ...speed, decode: sum(speed.decode_s, speed.restore_s), mean: isAnchor(speed.system) ? 0 : comparison(speed.system)?.rate.mean ?? null }));
     const series = rows.filter((row) => row.decode > 0 && row.mean !== null).map((row) => {
       const system = systems[row.system];
       return { name: title(row.system), colour: colour(system.codec), style: style(system.method), loose: true,

@@ -24,7 +24,7 @@ function makeViewer(views) {
       side.selectedIndex = chosen[i] < 0 ? view().versions.length - 2 + i : chosen[i];
     });
     stage.style.aspectRatio = `${view().width} / ${view().height}`;
-    stage.style.width = `${view().width}px`;
+    stage.style.width = edge.parentElement.style.width = `${view().width}px`;
     chooseVersions();
   }
 
