@@ -51,13 +51,13 @@ class ImageRow:
     def over(self, span: Span) -> ImageRow:
         """The same points with the BD-rate of the choice over another range."""
         choice = self.choice
-        bd, bd_ssim = _bd(self.plain, choice, span), _bd(_by_ssim(self.plain), _by_ssim(choice), span)
+        bd, bd_ssim = bd_over(self.plain, choice, span), bd_over(_by_ssim(self.plain), _by_ssim(choice), span)
         return replace(self, bd=bd, bd_ssim=bd_ssim, covered=covered_share(self.plain, choice, span))
 
     @property
     def choice(self) -> list[RatePoint]:
         """The files that an encoder takes that knows every curve."""
-        return _choice(self.vcframe)
+        return choice_of(self.vcframe)
 
 
 @dataclass(frozen=True)
@@ -268,12 +268,14 @@ def mean_of_defined(values: Sequence[float | None]) -> float | None:
     return float(np.mean(defined)) if defined else None
 
 
-def _choice(points: Sequence[RatePoint]) -> list[RatePoint]:
+def choice_of(points: Sequence[RatePoint]) -> list[RatePoint]:
+    """The files that an encoder takes that knows the curve of each scale, by growing rate."""
     scales = dict.fromkeys(point.scale for point in points)
     return best_of([point for point in points if point.scale == scale] for scale in scales)
 
 
-def _bd(plain: Sequence[RatePoint], vcframe: Sequence[RatePoint], span: Span) -> BdResult:
+def bd_over(plain: Sequence[RatePoint], vcframe: Sequence[RatePoint], span: Span) -> BdResult:
+    """BD-rate over the PSNR range that the plain codec covers between two rates."""
     if not (plain and vcframe):
         return BdResult(None, "the picture is too small to be judged so", None, None)
     if not _overlaps(plain, span):

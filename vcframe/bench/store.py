@@ -73,7 +73,9 @@ def read_about(folder: Path) -> dict[str, Any]:
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UsageError(f"{folder} is no folder of a run ({error})") from error
+        raise UsageError(
+            f"{folder} is no folder of a run ({error}); make one: vcframe bench run SUITE --out DIR"
+        ) from error
     if not isinstance(about, dict) or about.get("schema") != SCHEMA_VERSION:
         raise UsageError(f"{folder / ABOUT} is not of schema {SCHEMA_VERSION}")
     return about
@@ -90,6 +92,15 @@ def read_rows(folder: Path) -> Iterator[Row]:
             raise UsageError(f"{path} line {number}: {error}") from error
 
 
+def latest_rows(rows: Iterable[Row]) -> dict[str, Row]:
+    """By the key of its task, the row of each that counts: the last that succeeded, or else the first."""
+    latest: dict[str, Row] = {}
+    for row in rows:
+        if row.error is None or row.task.key not in latest:
+            latest[row.task.key] = row
+    return latest
+
+
 def merge_runs(folders: Sequence[Path], out: Path) -> tuple[int, int]:
     """Join the shards of one plan into the folder of one run: how many tasks have a row, of how many.
 
@@ -102,11 +113,7 @@ def merge_runs(folders: Sequence[Path], out: Path) -> tuple[int, int]:
         for name, what in _SAME.items():
             if name != "shard" and about.get(name) != first.get(name):
                 raise UsageError(f"{folder} and {folders[0]} cannot be merged: {what}")
-    rows: dict[str, Row] = {}
-    for folder in folders:
-        for row in read_rows(folder):
-            if row.error is None or row.task.key not in rows:
-                rows[row.task.key] = row
+    rows = latest_rows(row for folder in folders for row in read_rows(folder))
     open_run(out, first | {"shard": None, "parts": abouts})
     write_bytes(out / ROWS, _lines(rows.values()))
     for folder in folders:

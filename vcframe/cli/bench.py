@@ -1,4 +1,4 @@
-"""`vcframe bench`: suites of measurements over codecs and methods; list, plan, run, merge."""
+"""`vcframe bench`: suites of measurements over codecs and methods, from list and plan to report and compare."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vcframe.cli import reporting
 from vcframe.cli.common import (
     INTERRUPTED,
     Json,
@@ -230,3 +231,7 @@ def _show(bar: ProgressBar, progress: Progress) -> None:
     if progress.num_failed:
         text += f", {progress.num_failed} failed"
     bar.update(progress.num_done / max(progress.num_tasks, 1), "measuring", text, progress.remaining_s)
+
+
+app.command("compare")(reporting.compare)
+app.command("report")(reporting.report)
