@@ -40,6 +40,7 @@ SECOND_DECODERS: dict[str, list[Decoder]] = {
     "av1": [],
     "heic": [],
     "mozjpeg": [decode_pillow, decode_opencv],
+    "neural": [],
 }
 PAYLOAD_DECODERS: dict[str, list[Decoder]] = {
     "jpeg": [partial(decode_ffmpeg, name="mjpeg"), imagecodecs.jpeg_decode],
@@ -59,6 +60,7 @@ PACKAGES = {
     "av1": ("av", "av"),
     "heic": ("pillow_heif", "'vcframe[heic]'"),
     "mozjpeg": ("jpeglib", "'vcframe[mozjpeg]'"),
+    "neural": ("constriction", "'vcframe[neural]'"),
 }
 LIBRARIES = {
     "jpeg": "libjpeg-turbo",
@@ -71,6 +73,7 @@ LIBRARIES = {
     "av1": "libavcodec",
     "heic": "libheif",
     "mozjpeg": "mozjpeg",
+    "neural": "constriction",
 }
 
 
