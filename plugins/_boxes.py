@@ -1,4 +1,4 @@
-"""Payloads in files made of boxes (ISO/IEC 14496-12, clause 4.2): AVIF and JPEG XL.
+"""Payloads in files made of boxes (ISO/IEC 14496-12, clause 4.2): AVIF, HEIC and JPEG XL.
 
 The payload is a box of a private type at the end of the file; readers ignore types that they do not know.
 """

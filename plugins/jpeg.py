@@ -1,12 +1,11 @@
 """JPEG through Pillow (libjpeg-turbo): optimised Huffman tables always, progressive where it is smaller.
 
-Payloads travel in a COM segment right after SOI (ISO/IEC 10918-1, B.2.4.5), which every decoder skips.
+`_jpeg` reads the files and carries payloads.
 """
 
 from __future__ import annotations
 
 import io
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,12 +14,10 @@ import numpy.typing as npt
 
 from vcframe import Codec, CodecError, Image, QualityScale, Traits, UsageError, hookimpl
 
+from ._jpeg import JpegFiles
+
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
-
-SOI, COM = b"\xff\xd8", b"\xff\xfe"
-PAYLOAD_MARK = b"vc"
-MAX_COMMENT_BYTES = 65533
 
 # ISO/IEC 10918-1, tables K.1 and K.2, in raster order.
 LUMINANCE = (
@@ -58,7 +55,7 @@ class JpegOptions(Codec.Options):
             raise UsageError(f"codec jpeg: dead_zone={self.dead_zone!r} is outside 0.5..1")
 
 
-class JpegCodec(Codec):
+class JpegCodec(JpegFiles):
     """Baseline or progressive JPEG, grey or YCbCr, 8 bits."""
 
     name = "jpeg"
@@ -68,6 +65,7 @@ class JpegCodec(Codec):
         1, 95, 1, (1, 4, 6, 9, 13, 20, 31, 50, 70, 83, 90, 95), "libjpeg quality, scales the tables"
     )
     traits = Traits(max_side=65500, block=8, speed="fast")
+    payload_mark = b"vc"
     Options = JpegOptions
 
     def encode(self, image: Image, quality: float) -> bytes:
@@ -106,68 +104,12 @@ class JpegCodec(Codec):
         )
         return out.getvalue()
 
-    def decode(self, data: bytes) -> Image:
-        """Decode with Pillow, which refuses truncated data; grey stays `(H, W)`, all else becomes RGB."""
-        from PIL import JpegImagePlugin
-
-        height, width, channels = self.check_stream(data)
-        try:
-            # The plugin's own class, not Image.open: no other format may answer for these bytes.
-            with JpegImagePlugin.JpegImageFile(io.BytesIO(data)) as file:
-                # A second frame header must not undo the pixel limit.
-                if file.size != (width, height):
-                    raise CodecError(f"jpeg: two headers, {(width, height)} and {file.size}")
-                mode = "L" if channels == 1 else "RGB"
-                # `convert` copies even where there is nothing to convert: 400 MB for 100 megapixels.
-                return np.array(file if file.mode == mode else file.convert(mode))
-        except Exception as error:
-            raise CodecError(f"jpeg: decoding failed: {error}") from error
-
     def version(self) -> str:
         """The libjpeg-turbo inside Pillow."""
         import PIL
         from PIL import features
 
         return f"libjpeg-turbo {features.version('libjpeg_turbo')} (Pillow {PIL.__version__})"
-
-    def probe(self, data: bytes) -> tuple[int, int, int]:
-        """Read the frame header (SOF) by walking the marker segments."""
-        if data[:2] != SOI:
-            raise CodecError("jpeg: not a JPEG file (no SOI marker)")
-        position = 2
-        while position + 4 <= len(data) and data[position] == 0xFF:
-            marker = data[position + 1]
-            if marker == 0xFF:
-                position += 1
-                continue
-            (length,) = struct.unpack_from(">H", data, position + 2)
-            if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-                if length < 8 or position + 10 > len(data):
-                    break
-                height, width, channels = struct.unpack_from(">HHB", data, position + 5)
-                return height, width, 1 if channels == 1 else 3
-            if marker == 0xDA or length < 2:
-                break
-            position += 2 + length
-        raise CodecError("jpeg: no frame header found")
-
-    def embed(self, data: bytes, payload: bytes) -> bytes:
-        """Splice a COM segment after SOI."""
-        if data[:2] != SOI:
-            raise CodecError("jpeg: not a JPEG file (no SOI marker)")
-        body = PAYLOAD_MARK + payload
-        if len(body) > MAX_COMMENT_BYTES:
-            raise CodecError(f"jpeg: a payload of {len(payload)} bytes does not fit in a COM segment")
-        return SOI + COM + struct.pack(">H", len(body) + 2) + body + data[2:]
-
-    def extract(self, data: bytes) -> tuple[bytes, bytes] | None:
-        """Cut the COM segment after SOI, where it is ours."""
-        if data[:4] != SOI + COM or data[6:8] != PAYLOAD_MARK:
-            return None
-        end = 4 + struct.unpack_from(">H", data, 4)[0]
-        if end < 8 or end > len(data):
-            return None
-        return SOI + data[end:], data[8:end]
 
     def unavailable(self) -> str | None:
         """Pillow is needed."""

@@ -13,7 +13,7 @@ from vcframe import Codec, CodecError, Image, PluginError, UsageError
 from vcframe.metrics import psnr
 from vcframe.registry import Registry
 
-BUILT_IN = ["av1", "avif", "h264", "hevc", "jpeg", "jpeg2000", "jpegxl", "webp"]
+BUILT_IN = ["av1", "avif", "h264", "heic", "hevc", "jpeg", "jpeg2000", "jpegxl", "mozjpeg", "neural", "webp"]
 
 
 @pytest.fixture(autouse=True)

@@ -186,9 +186,10 @@ class Registry:
         return record.codec
 
     def _unknown_codec(self, name: str) -> str:
+        # Of two codecs that write one format the first is named.
         known = {
             alias.lstrip("."): c
-            for c, r in self.codecs.items()
+            for c, r in reversed(list(self.codecs.items()))
             for alias in (r.codec.extension, *r.codec.aliases, c)
         }
         broken = [f"plugin {r.name!r} failed ({r.reason})" for r in self.plugins if r.status == "failed"]

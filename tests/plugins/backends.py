@@ -12,11 +12,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 
 from vcframe import Codec, Image
 from vcframe.registry import Registry
 
-NAMES = ["jpeg", "jpeg2000", "webp", "hevc", "avif", "jpegxl", "h264", "av1"]
 Decoder = Callable[[bytes], Image]
 
 
@@ -27,6 +27,19 @@ def registry() -> Registry:
 
 def make_codec(name: str, **options: Any) -> Codec:
     return registry().codec(name, **options)
+
+
+EXTRAS = ["heic", "mozjpeg", "neural"]
+"""Backends whose library is an extra."""
+MISSING = {name: reason for name in EXTRAS if (reason := registry().codecs[name].codec().unavailable())}
+"""Of these the ones that cannot run here, with the reason."""
+NAMES = ["jpeg", "jpeg2000", "webp", "hevc", "avif", "jpegxl", "h264", "av1"]
+NAMES += [name for name in EXTRAS if name not in MISSING]
+
+
+def skip_without(name: str) -> pytest.MarkDecorator:
+    """What a file of tests for an extra's backend is marked with."""
+    return pytest.mark.skipif(name in MISSING, reason=MISSING.get(name, ""))
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""`vcframe bench`: suites of measurements over codecs and methods, from list and plan to report and compare."""
+"""`vcframe bench`: suites of measurements over codecs and methods, from plan to report."""
 
 from __future__ import annotations
 
