@@ -120,9 +120,9 @@ def test_an_installed_package_trains_and_compresses(
     length = ("--steps", 5, "--scale", 2, "--device", "cpu")
     ok("train", "--codec", "mine", "--data", "pictures", "--out", "run", *length)
     model = ("--model", "run/model.safetensors")
-    ok("compress", "photo.png", "photo.vcf", "--codec", "mine", "-q", 22, "--scale", 2, *model)
-    ok("decompress", "photo.vcf", "restored.png", *model)
+    ok("compress", "photo.png", "photo.mine", "--codec", "mine", "-q", 22, "--scale", 2, *model)
+    ok("decompress", "photo.mine", "restored.png", *model)
     restored = np.asarray(PIL.Image.open("restored.png"))
     assert restored.shape == photo.shape
     assert np.abs(restored.astype(float) - photo).mean() < 20
-    assert Path("photo.vcf").stat().st_size < photo.size / 20
+    assert Path("photo.mine").stat().st_size < photo.size / 20
