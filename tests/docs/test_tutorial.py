@@ -1,8 +1,7 @@
-"""docs/tutorial.md, followed to the letter."""
+"""docs/tutorial.md, followed to the letter, and the codec of docs/transcript.md."""
 
 from __future__ import annotations
 
-import re
 import shlex
 from pathlib import Path
 
@@ -10,22 +9,18 @@ import numpy as np
 import PIL.Image
 import pytest
 from command_line import ok, refused
-from pages import page
+from pages import blocks
 
 from vcframe import Codec, Image
 from vcframe.registry import Registry
 from vcframe.testing import codec_checks
 
+PAGE = "tutorial.md"
 PLUGIN = "vcframe_jls.py"
 
 
-def blocks(language: str) -> list[tuple[str, str]]:
-    """`(title, text)` of each code block of a language, in order."""
-    return re.findall(rf'^```{language}(?: title="(.*?)")?\n(.*?)^```', page("tutorial.md"), re.M | re.S)
-
-
 def source(*titles: str) -> str:
-    return "\n".join(text for title, text in blocks("python") if title in titles)
+    return "\n".join(text for title, text in blocks(PAGE, "python") if title in titles)
 
 
 def failed(codec: Codec) -> list[str]:
@@ -47,7 +42,7 @@ def folder(tmp_path: Path, photo: Image, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 def test_every_block_belongs_to_the_plugin_or_stands_alone() -> None:
-    titles = {title for title, _ in blocks("python")}
+    titles = {title for title, _ in blocks(PAGE, "python")}
     assert titles == {PLUGIN, f"{PLUGIN}, the new probe", f"{PLUGIN}, more methods", "for example"}
     exec(source("for example"), {})
 
@@ -57,7 +52,7 @@ def test_the_first_draft_fails_as_the_page_says(tmp_path: Path) -> None:
     codec = Registry.load(plugin_files=[tmp_path / PLUGIN]).codec("jls")
     assert failed(codec) == ["truncated_refused"]
     (found,) = [check.outcome() for check in codec_checks(codec) if check.name == "truncated_refused"]
-    (told,) = (text for _, text in blocks("text"))
+    (told,) = (text for _, text in blocks(PAGE, "text"))
     assert found.status == "failed"
     assert found.promise in told
     assert found.reason is not None
@@ -76,7 +71,7 @@ def test_the_finished_plugin_passes_and_its_files_are_ordinary(folder: Path, pho
 
 
 def test_the_commands_run(folder: Path) -> None:
-    lines = "".join(text for _, text in blocks("sh")).splitlines()
+    lines = "".join(text for _, text in blocks(PAGE, "sh")).splitlines()
     here = lines[: next(i for i, line in enumerate(lines) if line.startswith("pip install"))]
     verbs = []
     for line in dict.fromkeys(here):
@@ -92,3 +87,9 @@ def test_the_commands_run(folder: Path) -> None:
     assert "vcframe-jls" in refused("plugins", "new", "jls")
     assert "class JlsCodec" in Path("vcframe-jls", PLUGIN).read_text()
     assert "JlsCodec" in Path("vcframe-jls/tests/test_codec.py").read_text()
+
+
+def test_the_codec_of_the_transcript_passes_too(tmp_path: Path) -> None:
+    ((title, text),) = blocks("transcript.md", "python")
+    (tmp_path / title).write_text(text)
+    assert failed(Registry.load(plugin_files=[tmp_path / title]).codec("jxr")) == []
