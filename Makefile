@@ -1,11 +1,11 @@
-# `make demo` and `make test` make their environment from nothing, in .venv, and run.
+# `make demo`, `make test` and `make docs` make their environment from nothing, in .venv, and run.
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	"$$p" -c 'import ensurepip, venv' 2>/dev/null && echo "$$p" && break; done)
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test clean
+.PHONY: demo test docs clean
 
 demo: $(INSTALLED)
 	$(BIN)/vcframe demo --out demo
@@ -16,6 +16,11 @@ test: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report --skip-covered
+
+# The site, in build/site; it can be read from there without a server.
+docs: $(INSTALLED)
+	$(BIN)/python -m typer vcframe.cli utils docs --name vcframe --output docs/command-line.md
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf .venv build dist demo *.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache

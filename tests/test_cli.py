@@ -252,6 +252,9 @@ class TestCoding:
         head = ("--plugin", plugin, "compress", picture)
         tail = ("--codec", "twin", "-q", 50, "--scale", 2, "--model", model)
         assert "name it photo.vcf" in refused(*head, tmp_path / "photo.twin", *tail)
+        plain = ("--codec", "twin", "-q", 90, "--model", model)
+        told = refused(*head, tmp_path / "photo.vcf", *plain)
+        assert told == "a twin file that no network improves on needs no container: name it photo.twin"
         ok(*head, tmp_path / "photo.vcf", *tail)
         back = tmp_path / "back.png"
         ok("--plugin", plugin, "decompress", tmp_path / "photo.vcf", back, "--model", model)

@@ -1,4 +1,4 @@
-"""`vcframe check` and `vcframe plugins new`, and the package that the latter writes, put to use."""
+"""`vcframe check` and `vcframe plugins new`; `test_clean_install.py` puts to use what it writes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ import json
 import subprocess
 from pathlib import Path
 
-import numpy as np
-import PIL.Image
 import pytest
 from command_line import ok, refused, run
 
 import vcframe
-from vcframe import Image
 from vcframe.cli.authoring import TEMPLATE_FILES
 from vcframe.testing import Check, Outcome
 
@@ -98,31 +95,3 @@ class TestNew:
         assert "exists; name a new folder" in refused("plugins", "new", "mine", "--out", tmp_path)
         assert "make it first" in refused("plugins", "new", "mine", "--out", tmp_path / "no" / "a")
         assert list(tmp_path.iterdir()) == []
-
-
-def test_an_installed_package_trains_and_compresses(
-    tmp_path: Path, photo: Image, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Registered by its entry point, as after `pip install`."""
-    monkeypatch.chdir(tmp_path)
-    ok("plugins", "new", "mine", "--out", "site")
-    info = Path("site/vcframe_mine-0.1.0.dist-info")
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: vcframe-mine\nVersion: 0.1.0\n")
-    (info / "entry_points.txt").write_text("[vcframe]\nmine = vcframe_mine\n")
-    monkeypatch.syspath_prepend(str(tmp_path / "site"))
-    Path("pictures").mkdir()
-    for name, picture in (("photo", photo), ("pictures/a", photo), ("pictures/b", photo[:, ::-1])):
-        PIL.Image.fromarray(picture).save(f"{name}.png")
-
-    (plugin,) = [row for row in json.loads(ok("plugins", "--json").stdout) if row["name"] == "mine"]
-    assert (plugin["distribution"], plugin["codecs"]) == ("vcframe-mine", ["mine"])
-    length = ("--steps", 5, "--scale", 2, "--device", "cpu")
-    ok("train", "--codec", "mine", "--data", "pictures", "--out", "run", *length)
-    model = ("--model", "run/model.safetensors")
-    ok("compress", "photo.png", "photo.vcf", "--codec", "mine", "-q", 22, "--scale", 2, *model)
-    ok("decompress", "photo.vcf", "restored.png", *model)
-    restored = np.asarray(PIL.Image.open("restored.png"))
-    assert restored.shape == photo.shape
-    assert np.abs(restored.astype(float) - photo).mean() < 20
-    assert Path("photo.vcf").stat().st_size < photo.size / 20

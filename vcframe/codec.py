@@ -140,11 +140,15 @@ class Codec(ABC):
     """
 
     name: ClassVar[str]
+    """By which users, files and models call it: a-z, 0-9, - and _."""
     extension: ClassVar[str]
+    """Of its files, with the dot."""
     aliases: ClassVar[tuple[str, ...]] = ()
     """Further extensions by which files of the format go."""
     quality_scale: ClassVar[QualityScale]
+    """The codec's own quality number."""
     traits: ClassVar[Traits]
+    """What callers may ask of it."""
     known_failures: ClassVar[Mapping[str, str]] = types.MappingProxyType({})
     """Checks of `vcframe check` that this codec is known to fail, each with the reason."""
 

@@ -10,6 +10,8 @@ A file holds a header, the deflated coefficients and the CRC-32 of both:
     13      1     quality, 1..50
     14      ..    zlib stream: high bytes, then low bytes of the coefficients, frequency by frequency
     end-4   4     CRC-32
+
+Behind that may stand a payload, its length in one byte and the mark "priv".
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ Array = npt.NDArray[np.float64]
 MAGIC = b"DCT1"
 HEAD = struct.Struct(">4sIIBB")
 CHECK_BYTES = 4
+PAYLOAD_MARK = b"priv"
 BLOCK = 8
 MID_GREY = 128.0
 
@@ -85,6 +88,7 @@ class ExampleCodec(Codec):
     def decode(self, data: bytes) -> Image:
         """Undo `encode`; whatever is wrong with the data is a `CodecError`."""
         height, width, channels = self.check_stream(data)
+        data, _ = self.extract(data) or (data, b"")
         quality = HEAD.unpack_from(data)[4]
         if data[-CHECK_BYTES:] != struct.pack(">I", zlib.crc32(data[:-CHECK_BYTES])):
             raise CodecError("example: the file is truncated or damaged (its CRC-32 is another)")
@@ -114,6 +118,17 @@ class ExampleCodec(Codec):
         if channels not in (1, 3) or not 1 <= quality <= 50:
             raise CodecError("example: the header is damaged")
         return height, width, channels
+
+    def embed(self, data: bytes, payload: bytes) -> bytes:
+        """Put the payload behind the file."""
+        return data + payload + bytes([len(payload)]) + PAYLOAD_MARK
+
+    def extract(self, data: bytes) -> tuple[bytes, bytes] | None:
+        """Undo `embed`."""
+        end = len(data) - len(PAYLOAD_MARK) - 1
+        if data[-len(PAYLOAD_MARK) :] != PAYLOAD_MARK or end < data[end]:
+            return None
+        return data[: end - data[end]], data[end - data[end] : end]
 
     def version(self) -> str:
         """All that can change the bytes: this module and zlib."""

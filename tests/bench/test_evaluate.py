@@ -363,7 +363,7 @@ def test_a_plain_codec_that_starts_above_the_largest_rate_gives_no_number(pictur
     row = evaluate(codec, FakeModel(codec), pictures[:1], ends_bpp=[0.05]).images[0]
     assert row.bd.percent is None
     assert f"the plain codec has {row.plain[0].bpp:.3f} to" in str(row.bd.reason)
-    assert "not 0 to 0.05" in str(row.bd.reason)
+    assert str(row.bd.reason).endswith("not 0 to 0.05: give a larger --max-bpp")
 
 
 def test_the_summary_counts_spread_and_missing(identity: Evaluation) -> None:

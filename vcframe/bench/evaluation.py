@@ -282,7 +282,7 @@ def bd_over(plain: Sequence[RatePoint], vcframe: Sequence[RatePoint], span: Span
         rates = [point.bpp for point in plain]
         reason = (
             f"the plain codec has {min(rates):.3f} to {max(rates):.3f} bpp, not {span[0]:g} to {span[1]:g}"
-        )
+        ) + ": give a larger --max-bpp" * (min(rates) >= span[1])
         return BdResult(None, reason, None, None)
     return bd_rate(plain, vcframe, psnr_range(plain, span))
 

@@ -301,7 +301,8 @@ def _write(encoder: Encoder, source: Path, out: Path | Task) -> Written:
     if isinstance(out, Task):
         out = out.target(extension)
     elif str(out) != STANDARD_STREAM and (CONTAINER_EXTENSION in (extension, out.suffix.lower())):
-        _check_container(out, extension, codec)
+        unimproved = model is None and any(model for _, model in encoder.systems)
+        _check_container(out, extension, codec, unimproved)
     written = Written(
         str(out),
         codec.config(),
@@ -323,11 +324,12 @@ def _write(encoder: Encoder, source: Path, out: Path | Task) -> Written:
     return written
 
 
-def _check_container(out: Path, extension: str, codec: Codec) -> None:
+def _check_container(out: Path, extension: str, codec: Codec, unimproved: bool) -> None:
     if out.suffix.lower() != extension:
         in_container = extension == CONTAINER_EXTENSION
         reason = "has no place for what restores it" if in_container else "needs no container"
-        raise UsageError(f"a {codec.name} file {reason}: name it {out.stem}{extension}")
+        kind = f"{codec.name} file" + " that no network improves on" * unimproved
+        raise UsageError(f"a {kind} {reason}: name it {out.stem}{extension}")
 
 
 @contextmanager
