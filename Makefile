@@ -10,12 +10,12 @@ INSTALLED := .venv/installed
 demo: $(INSTALLED)
 	$(BIN)/vcframe demo --out demo
 
+# A process for each core; more threads in each would only wait for one another.
 test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/coverage run -m pytest
-	$(BIN)/coverage report --skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --cov --cov-report=term:skip-covered
 
 # The site, in build/site; it can be read from there without a server.
 docs: $(INSTALLED)
