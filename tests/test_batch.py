@@ -300,6 +300,7 @@ class TestInfoAndPreview:
                 "model_installed": False,
                 "scale": 2,
                 "level": round(255 * codec.quality_scale.unit(60)),
+                "num_coefficients": 0,
                 "check": "ok",
             },
         }

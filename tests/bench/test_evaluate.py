@@ -53,7 +53,10 @@ class FakeModel(Model):
     def describe(self, image: Image, unit: float, scale: int) -> Image:
         return image
 
-    def restore(self, decoded: Image, unit: float, scale: int, size: tuple[int, int]) -> Image:
+    def num_directions(self, scale: int) -> int:
+        return 0
+
+    def restore(self, decoded: Image, unit: float, scale: int, size: tuple[int, int]) -> Image:  # type: ignore[override]
         assert decoded.shape[:2] == size
         return decoded // self.step * self.step + self.step // 2
 

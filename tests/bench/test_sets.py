@@ -21,7 +21,7 @@ from vcframe.bench.sets import ImageSet, SetFile, check, fetch, find_set, list_s
 from vcframe.codec import Image, ImageError, UsageError
 from vcframe.images import read_image, write_image
 
-SIZES = {"kodak": 24, "set5": 5, "set7": 7, "set14": 14, "live1": 29, "classic5": 5}
+SIZES = {"embedded": 4, "kodak": 24, "set5": 5, "set7": 7, "set14": 14, "live1": 29, "classic5": 5}
 
 
 class Server(ThreadingHTTPServer):
@@ -102,7 +102,7 @@ def test_the_published_pictures_have_these_digests(shared: Path) -> None:
 
 def test_an_unknown_set_is_answered_with_close_ones() -> None:
     assert "did you mean 'kodak'" in refused("data", "verify", "kodac")
-    with pytest.raises(UsageError, match="known: classic5, kodak"):
+    with pytest.raises(UsageError, match="known: classic5, embedded, kodak"):
         find_set("imagenet")
 
 

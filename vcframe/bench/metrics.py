@@ -28,7 +28,6 @@ from vcframe.registry import Registry, near, unavailable_reason
 MS_SSIM_MIN_SIDE = 161
 """Five scales, each half of the last, of which the smallest still holds a whole window of 11 pixels."""
 
-SSIMULACRA2_MIN_SIDE = 8
 
 VGG16_WEIGHTS = "vgg16-397923af.pth"
 """Of torchvision; LPIPS and DISTS compare what its layers see."""
@@ -92,19 +91,6 @@ def ms_ssim(a: Image, b: Image) -> float:
     if min(a.shape[:2]) < MS_SSIM_MIN_SIDE:
         return math.nan
     return float(pytorch_msssim.ms_ssim(to_tensor([a]), to_tensor([b]), data_range=1))
-
-
-def ssimulacra2(a: Image, b: Image) -> float:
-    """SSIMULACRA 2 by the package of that name: 100 is lossless, 70 high quality, 50 medium, 30 low.
-
-    NaN for pictures with a side under 8 pixels.
-    """
-    from ssimulacra2 import compute_ssimulacra2
-
-    if min(a.shape[:2]) < SSIMULACRA2_MIN_SIDE:
-        return math.nan
-    with _as_png(a, b) as paths:
-        return float(compute_ssimulacra2(*map(str, paths)))
 
 
 def lpips(a: Image, b: Image) -> float:
@@ -216,7 +202,6 @@ METRICS: Mapping[str, Metric] = {
         Metric("psnr_611", "dB", "higher", psnr_611),
         Metric("ssim", "", "higher", ssim),
         Metric("ms_ssim", "", "higher", ms_ssim, _needs("pytorch_msssim")),
-        Metric("ssimulacra2", "", "higher", ssimulacra2, _needs("ssimulacra2")),
         Metric("lpips", "", "lower", lpips, _needs_weights("lpips_weights.pt")),
         Metric("dists", "", "lower", dists, _needs_weights("dists_weights.pt")),
         Metric("vmaf", "", "higher", vmaf, _no_vmaf),

@@ -29,7 +29,6 @@ LABELS = {
     "psnr_611": "6:1:1 PSNR (dB)",
     "ssim": "SSIM (dB)",
     "ms_ssim": "MS-SSIM (dB)",
-    "ssimulacra2": "SSIMULACRA 2",
     "lpips": "LPIPS (dB)",
     "dists": "DISTS (dB)",
     "vmaf": "VMAF",
