@@ -27,8 +27,8 @@ class AvifOptions(Codec.Options):
     """Effort, 0 (smallest) .. 10 (fastest)."""
     chroma: Literal["4:2:0", "4:4:4"] = "4:2:0"
     """Resolution of the chroma planes; libavif averages 2x2 and doubles bilinearly."""
-    tune: Literal["psnr", "ssim"] = "psnr"
-    """What libaom optimises. libavif's own choice is for the eye and has a higher lowest rate."""
+    tune: Literal["psnr", "ssim", "iq"] = "psnr"
+    """What libaom optimises. `iq`, libavif's own choice, is for the eye: a higher lowest rate and less PSNR."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.speed <= 10:

@@ -83,9 +83,9 @@ def test_tuning_for_psnr_goes_lower_than_libavif_s_own_choice() -> None:
 def test_options_change_the_bytes_and_have_stated_defaults() -> None:
     plain = make_codec("avif")
     assert plain == make_codec("avif", speed=6, chroma="4:2:0", tune="psnr")
-    others: list[dict[str, Any]] = [{"speed": 10}, {"chroma": "4:4:4"}, {"tune": "ssim"}]
+    others: list[dict[str, Any]] = [{"speed": 10}, {"chroma": "4:4:4"}, {"tune": "ssim"}, {"tune": "iq"}]
     files = [make_codec("avif", **options).encode(colour(), 30) for options in others]
-    assert len({plain.encode(colour(), 30), *files}) == 4
+    assert len({plain.encode(colour(), 30), *files}) == 5
     for speed in (-1, 11):
         with pytest.raises(UsageError, match="speed"):
             make_codec("avif", speed=speed)

@@ -6,7 +6,7 @@
   const by = (id) => document.getElementById(id);
   const { systems, codecs, methods, images, comparisons } = content;
   const title = (i) => `${systems[i].method} ${systems[i].codec}`;
-  const colour = (codec) => `var(--c${codecs.indexOf(codec) % 8})`;
+  const colour = (codec) => `var(--c${codecs.indexOf(codec) % 12})`;
   const style = (method) => { const i = methods.indexOf(method); return method === "plain" ? 0 : method === "vcframe" ? 1 : i + 2 - (methods.includes("plain") && i > 0); };
   const signed = (value, digits = 1) => (value > 0 ? "+" : "") + value.toFixed(digits);
   const labels = Object.fromEntries(content.metrics.map((metric) => [metric.name, metric.label]));
