@@ -28,7 +28,7 @@ class AvifOptions(Codec.Options):
     chroma: Literal["4:2:0", "4:4:4"] = "4:2:0"
     """Resolution of the chroma planes; libavif averages 2x2 and doubles bilinearly."""
     tune: Literal["psnr", "ssim", "iq"] = "psnr"
-    """What libaom optimises. `iq`, libavif's own choice, is for the eye: a higher lowest rate and less PSNR."""
+    """What libaom optimises. `iq`, libavif's own choice, is for the eye: higher lowest rate, less PSNR."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.speed <= 10:
