@@ -1,15 +1,16 @@
-"""Kill `compress` and `train` at random moments, run them again, and compare with runs that nobody disturbed.
+"""Kill `compress`, `train` and `bench` at random moments, run them again, compare with runs left in peace.
 
 python benchmarks/kill.py --num 50 --out benchmarks/results/kill.json
 
 After each SIGKILL, which no program can answer: a file under its final name is whole, old or new; a
 checkpoint is still there, and can be read. The rerun ends as the undisturbed run did: `compress` with the
-same bytes, `train` with the same weights.
+same bytes, `train` with the same weights, `bench` with the same rows, each task once.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import random
@@ -37,6 +38,17 @@ config = TrainConfig.model_validate_json(sys.argv[1])
 fit(config, Registry.load(), lambda progress: None)
 """
 
+SUITE = """
+title = "Two pictures, two codecs"
+images = [{{ set = "mine", folder = "set", files = {{ {files} }} }}]
+methods = ["plain"]
+qualities = 12
+timing = false
+[codecs]
+jpeg = {{}}
+webp = {{}}
+"""
+
 
 class Lost(Exception):
     """What a kill must not do, and did."""
@@ -44,7 +56,7 @@ class Lost(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status, 1 if anything was lost."""
-    parser = argparse.ArgumentParser(description="Kill compress and train, and compare.")
+    parser = argparse.ArgumentParser(description="Kill compress, train and bench, and compare.")
     parser.add_argument("--num", type=int, default=50, metavar="N", help="kills of each")
     parser.add_argument("--seed", type=int, default=0, metavar="S")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where to work; default: the system's")
@@ -53,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = []
     with tempfile.TemporaryDirectory(dir=given.folder) as name:
         folder = Path(name)
-        for trial in (kill_compress, kill_train):
+        for trial in (kill_compress, kill_train, kill_bench):
             try:
                 row = trial(folder, given.num, random.Random(given.seed))
             except Lost as lost:
@@ -119,6 +131,47 @@ def kill_train(folder: Path, num: int, chance: random.Random) -> dict[str, str |
         if (found := Model.load(out / "model.safetensors").id) != expected:
             raise Lost(f"model {found} after kills, {expected} without")
     return {"what": "train", "kills": num_kills, "runs": num_runs, "kills with a checkpoint": num_continued}
+
+
+def kill_bench(folder: Path, num: int, chance: random.Random) -> dict[str, str | int]:
+    """Benchmark runs that are killed three times each, continued, and at last left in peace."""
+    (folder / "set").mkdir()
+    digests = []
+    for k in range(2):
+        path = folder / "set" / f"{k}.png"
+        write_image(path, _picture(k, 96, 128))
+        digests.append(f'"{path.name}" = "{hashlib.sha256(path.read_bytes()).hexdigest()}"')
+    suite = folder / "mine.toml"
+    suite.write_text(SUITE.format(files=", ".join(digests)), encoding="utf-8")
+
+    def command(out: Path) -> list[str]:
+        return [sys.executable, "-m", "vcframe", "bench", "run", str(suite), "--out", str(out), "--jobs", "2"]
+
+    seconds = _undisturbed(command(folder / "bench"))
+    expected = _rows(folder / "bench")
+    num_kills = num_runs = num_continued = 0
+    while num_kills < num:
+        out = folder / f"bench-{num_runs}"
+        num_runs += 1
+        for _ in range(min(3, num - num_kills)):
+            before = _rows(out)
+            _kill(command(out), chance.uniform(0, seconds))
+            num_kills += 1
+            after = _rows(out)
+            if after[: len(before)] != before:
+                raise Lost(f"{len(before)} rows before a kill are not the first of {len(after)} after it")
+            num_continued += len(after) > 0
+        _undisturbed(command(out))
+        if sorted(_rows(out)) != sorted(expected):
+            raise Lost(f"the rows of {out.name} are not those of the undisturbed run")
+    return {"what": "bench", "kills": num_kills, "runs": num_runs, "kills with rows": num_continued}
+
+
+def _rows(out: Path) -> list[str]:
+    """The whole lines of a run, less what differs between runs: the memory of a worker."""
+    path = out / "rows.jsonl"
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+    return [json.dumps({**json.loads(line), "peak_bytes": None}) for line in lines]
 
 
 def _train(out: Path, pictures: Path) -> list[str]:
