@@ -8,8 +8,8 @@ from pathlib import Path
 import bjontegaard
 import numpy as np
 import pytest
+from benchmark_runs import QUALITIES, SLOPE, curve, failure, row, write_run
 
-from runs import QUALITIES, SLOPE, curve, failure, row, write_run
 from vcframe.bench.analysis import Analysis, System
 from vcframe.bench.deltas import Delta, distribution, psnr_delta, rate_delta
 from vcframe.bench.runs import read_run

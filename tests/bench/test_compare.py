@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+from benchmark_runs import curve, failure, row, write_run
 from command_line import ok, refused, run
-
-from runs import curve, failure, row, write_run
 
 
 @pytest.fixture

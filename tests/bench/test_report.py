@@ -17,9 +17,9 @@ from typing import Any
 import PIL.Image
 import pyarrow.parquet
 import pytest
+from benchmark_runs import curve, failure, write_run
 from command_line import fresh_model, ok, refused
 
-from runs import curve, failure, write_run
 from vcframe import Image
 from vcframe.bench.analysis import Analysis, System
 from vcframe.bench.rows import Row, Task

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmark_runs import curve, write_run
 
-from runs import curve, write_run
 from vcframe.bench.analysis import Analysis
 from vcframe.bench.report.content import page_content
 from vcframe.bench.report.page import render
