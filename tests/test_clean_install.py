@@ -22,7 +22,7 @@ import vcframe
 from vcframe import Image
 
 ROOT = Path(vcframe.__file__).parents[1]
-SOURCES = ("pyproject.toml", "README.md", "LICENSE", "vcframe", "plugins")
+SOURCES = ("pyproject.toml", "README.md", "LICENSE", "vcframe", "plugins", "benchmarks/suites")
 
 
 def run(*command: object, cwd: Path) -> str:
@@ -41,7 +41,7 @@ def install(folder: Path) -> Path:
         if source.is_dir():
             shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "build"))
         else:
-            copy.parent.mkdir(exist_ok=True)
+            copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, copy)
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "-q")
     both = ("sources/", "sources/plugins/example/")
