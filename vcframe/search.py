@@ -123,9 +123,10 @@ class LeastPsnr:
         return min(met, key=lambda coded: coded.num_bytes)
 
     def refusal(self, nearest: Compressed) -> UsageError:
+        nearest = nearest.adapted
         return UsageError(
             f"{nearest.way.codec.name} cannot reach {self.psnr_db:g} dB on this picture: the highest is "
-            f"{math.floor(nearest.adapted.psnr_db * 100) / 100:.2f} dB ({nearest.num_bytes} bytes)"
+            f"{math.floor(nearest.psnr_db * 100) / 100:.2f} dB ({nearest.num_bytes} bytes)"
         )
 
 
