@@ -8,13 +8,15 @@ from __future__ import annotations
 import functools
 import importlib
 import io
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
 from vcframe import Codec, Image
+from vcframe.metrics import RatePoint, bd_rate
 from vcframe.registry import Registry
 
 Decoder = Callable[[bytes], Image]
@@ -112,6 +114,20 @@ def decode_ffmpeg(data: bytes, name: str) -> Image:
 def largest_difference(a: Image, b: Image) -> int:
     assert a.shape == b.shape
     return int(np.abs(a.astype(np.int16) - b).max())
+
+
+def bytes_saved_percent(codec: Codec, than: Codec, qualities: Sequence[float]) -> float:
+    """By BD-rate over all that both cover, on the colour photograph."""
+    curves = [[_point(one, quality) for quality in qualities] for one in (than, codec)]
+    percent = bd_rate(curves[0], curves[1], (-math.inf, math.inf)).percent
+    assert percent is not None
+    return -percent
+
+
+def _point(codec: Codec, quality: float) -> RatePoint:
+    data = codec.encode(colour(), quality)
+    error = psnr(colour(), codec.decode(data))
+    return RatePoint(quality, len(data), 8 * len(data) / colour()[..., 0].size, error, math.nan)
 
 
 def psnr(a: Image, b: Image) -> float:

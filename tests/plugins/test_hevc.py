@@ -10,6 +10,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from backends import (
+    bytes_saved_percent,
     colour,
     decode_ffmpeg,
     decode_opencv_video,
@@ -103,9 +104,30 @@ def test_lower_numbers_are_better() -> None:
 def test_options_change_the_bytes_and_have_stated_defaults() -> None:
     plain = make_codec("hevc")
     assert plain == make_codec("hevc", chroma="4:2:0", preset="slow", tune="psnr")
-    others: list[dict[str, str]] = [{"chroma": "4:4:4"}, {"preset": "ultrafast"}, {"tune": "none"}]
+    assert plain == make_codec("hevc", chroma_qp="standard")
+    others: list[dict[str, str]] = [
+        {"chroma": "4:4:4"},
+        {"preset": "ultrafast"},
+        {"tune": "none"},
+        {"chroma_qp": "rgb"},
+    ]
     files = [make_codec("hevc", **options).encode(colour(), 30) for options in others]
-    assert len({plain.encode(colour(), 30), *files}) == 4
+    assert len({plain.encode(colour(), 30), *files}) == 5
+
+
+def test_chroma_for_rgb_costs_fewer_bytes_at_equal_error_and_moves_only_chroma() -> None:
+    plain, rgb = make_codec("hevc"), make_codec("hevc", chroma_qp="rgb")
+    assert bytes_saved_percent(rgb, plain, (40, 34, 28, 22)) > 3
+    planes = [ycbcr(codec.decode(codec.encode(colour(), 24))) for codec in (plain, rgb)]
+    gains = [psnr(o, new) - psnr(o, old) for o, old, new in zip(ycbcr(colour()), *planes, strict=True)]
+    assert abs(gains[0]) < 0.3
+    assert min(gains[1:]) > 0.5
+
+
+def test_chroma_for_rgb_is_a_matter_of_4_2_0() -> None:
+    for image, options in ((grey(), {}), (colour(), {"chroma": "4:4:4"})):
+        files = [make_codec("hevc", chroma_qp=c, **options).encode(image, 26) for c in ("standard", "rgb")]
+        assert files[0] == files[1]
 
 
 # Sizes

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
-from backends import colour, grey, make_codec
+from backends import bytes_saved_percent, colour, grey, make_codec
 
 from vcframe import CodecError, Image, UsageError
 
@@ -62,6 +62,16 @@ def test_method_is_an_option_with_bounds() -> None:
     for method in (-1, 7):
         with pytest.raises(UsageError, match="method"):
             make_codec("webp", method=method)
+
+
+def test_tuned_files_cost_fewer_bytes_at_equal_error() -> None:
+    qualities = (0, 5, 20, 40, 60, 80)
+    plain, tuned = make_codec("webp"), make_codec("webp", tune="psnr")
+    assert bytes_saved_percent(tuned, plain, qualities) > 3
+    for quality in qualities:
+        data = tuned.encode(colour(), quality)
+        assert [name for name, _ in chunks(data)] == [b"VP8 "]
+        assert np.array_equal(np.asarray(PIL.Image.open(io.BytesIO(data))), tuned.decode(data))
 
 
 def test_grey_pictures_need_three_channels() -> None:

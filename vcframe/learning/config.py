@@ -12,7 +12,7 @@ from vcframe.networks import Preset
 
 Schedule = Literal["joint", "post", "adaptation", "paper", "virtual"]
 """`post`: the post-processing network alone, behind plain resampling. `adaptation`: that of a given model,
-whose networks stand still. `virtual`: a virtual codec alone."""
+with the network that it corrects. `virtual`: a virtual codec alone."""
 
 
 class TrainConfig(BaseModel):

@@ -96,8 +96,8 @@ def orthogonalised(matrix: Tensor) -> Tensor:
 class Optimiser:
     """Muon for the convolution kernels of one network and Adam for its gains, tables and biases, clipped."""
 
-    def __init__(self, network: nn.Module, learning_rate: float) -> None:
-        self.parameters = list(network.parameters())
+    def __init__(self, parameters: Iterable[nn.Parameter], learning_rate: float) -> None:
+        self.parameters = list(parameters)
         self.learning_rate = learning_rate
         kernels = [p for p in self.parameters if p.ndim == 4]
         others = [p for p in self.parameters if p.ndim != 4]

@@ -388,9 +388,10 @@ def _take_over(model: Model, networks: Networks, config: TrainConfig, codec: Cod
     if config.scale not in model.card.scales:
         raise UsageError(f"cannot start from model {model.id}: it has no networks for scale {config.scale}")
     for role in roles:
-        # An adaptation is always trained anew, as the last phase: it fits the very networks before it.
         weights = getattr(model.networks[config.scale], role).state_dict()
-        weights = {name: value for name, value in weights.items() if not name.startswith("adaptation.")}
+        if config.schedule != "adaptation":
+            # Trained anew, as the last phase: it fits the very networks before it.
+            weights = {name: value for name, value in weights.items() if not name.startswith("adaptation.")}
         getattr(networks, role).load_state_dict(weights)
 
 

@@ -93,7 +93,7 @@ class PostPhase:
     def __init__(self, workshop: Workshop, describe: Describe, key: int, learning_rate: float) -> None:
         self.shop = workshop
         self.pool = CodedPool(workshop.room, workshop.source, describe, workshop.config, key, workshop.first)
-        self.optimisers = {"post": Optimiser(workshop.networks.post, learning_rate)}
+        self.optimisers = {"post": Optimiser(workshop.networks.post.parameters(), learning_rate)}
 
     def step(self, step: int, factor: float) -> StepResult:
         batch = self.pool.batch(step)
@@ -113,10 +113,10 @@ class PostPhase:
 
 
 class AdaptationPhase:
-    """Train the directions of a fresh adaptation; the network that it corrects stands still.
+    """Train the adaptation, and the network that it corrects with it.
 
-    Each step works out the coefficients of whole crops as an encoder does, and moves the directions so that
-    these coefficients do more. Now and then only the first few are there, so that the first do most.
+    Each step works out the coefficients of whole crops as an encoder does, and moves directions and network
+    so that these coefficients do more. Now and then only the first few are there, so that the first do most.
     """
 
     batch = 4
@@ -129,7 +129,13 @@ class AdaptationPhase:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(workshop.config.seed)
             self.adaptation = self.post.adaptation or self.post.make_adaptation()
-        self.optimisers = {"adaptation": Optimiser(self.adaptation, workshop.config.learning_rate)}
+        rate = workshop.config.learning_rate
+        network = [*self.post.trunk.parameters(), *self.post.log_error.parameters()]
+        # The network is trained already: smaller steps.
+        self.optimisers = {
+            "adaptation": Optimiser(self.adaptation.parameters(), rate),
+            "post": Optimiser(network, 0.25 * rate),
+        }
 
     def step(self, step: int, factor: float) -> StepResult:
         batch, engine = self.pool.batch(step), self.shop.engine
@@ -138,10 +144,11 @@ class AdaptationPhase:
         )
         rng = np.random.default_rng([self.shop.config.seed, 5, self.key, step])
         most = self.adaptation.num_directions
-        number = most if rng.random() < 0.5 else int(rng.integers(1, most // STEP)) * STEP
+        number = most if rng.random() < 0.5 else int(rng.integers(most // STEP)) * STEP
         size = (x.shape[-2], x.shape[-1])
-        with torch.no_grad(), engine.autocast():
+        with engine.autocast():
             features = self.post.features(decoded, unit_B)
+        with torch.no_grad(), engine.autocast():
             area = (slice(0, decoded.shape[-2]), slice(0, decoded.shape[-1]))
             moments = self.post.moments(features, decoded, unit_B, x, area)
         levels = [next(m.fits(self.adaptation.directions, [number]))[0] for m in moments]
@@ -150,8 +157,6 @@ class AdaptationPhase:
             restored = self.post.finish(features, decoded, unit_B, size, coefficients_BK).float()
         loss = relative_mse(restored, x, plain_mse_B)
         loss.backward()  # type: ignore[no-untyped-call]
-        self.post.trunk.tail.zero_grad(set_to_none=True)
-        self.post.log_error.zero_grad(set_to_none=True)
         take_step(self.optimisers, loss, factor)
         return StepResult(loss.item(), f"loss {loss.item():.4f}")
 
@@ -169,11 +174,11 @@ class JointPhase:
     ) -> None:
         self.shop, self.key, self.slope, self.move = workshop, key, slope, move_description
         networks, rate = workshop.networks, workshop.config.learning_rate
-        self.optimisers = {"virtual": Optimiser(networks.virtual, 0.5 * rate)}
+        self.optimisers = {"virtual": Optimiser(networks.virtual.parameters(), 0.5 * rate)}
         if move_description:
             # One is trained already, the other begins at a good classical operation: smaller steps.
-            self.optimisers["post"] = Optimiser(networks.post, 0.25 * rate)
-            self.optimisers["description"] = Optimiser(networks.description, 0.1 * rate)
+            self.optimisers["post"] = Optimiser(networks.post.parameters(), 0.25 * rate)
+            self.optimisers["description"] = Optimiser(networks.description.parameters(), 0.1 * rate)
         self.crops: dict[int, list[Future[tuple[Image, float]]]] = {}
 
     def step(self, step: int, factor: float) -> StepResult:
@@ -269,7 +274,8 @@ class PaperVirtualPhase:
     def __init__(self, workshop: Workshop, describe: Describe, key: int) -> None:
         self.shop = workshop
         self.pool = CodedPool(workshop.room, workshop.source, describe, workshop.config, key, workshop.first)
-        self.optimisers = {"virtual": Optimiser(workshop.networks.virtual, workshop.config.learning_rate)}
+        rate = workshop.config.learning_rate
+        self.optimisers = {"virtual": Optimiser(workshop.networks.virtual.parameters(), rate)}
 
     def step(self, step: int, factor: float) -> StepResult:
         batch, networks, engine = self.pool.batch(step), self.shop.networks, self.shop.engine
@@ -291,7 +297,7 @@ class PaperDescriptionPhase:
     def __init__(self, workshop: Workshop, key: int) -> None:
         self.shop, self.key = workshop, key
         rate = workshop.config.learning_rate
-        self.optimisers = {"description": Optimiser(workshop.networks.description, rate)}
+        self.optimisers = {"description": Optimiser(workshop.networks.description.parameters(), rate)}
 
     def step(self, step: int, factor: float) -> StepResult:
         config, networks, engine = self.shop.config, self.shop.networks, self.shop.engine

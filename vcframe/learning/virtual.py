@@ -85,7 +85,7 @@ class VirtualPhase:
         self.shop = workshop
         describe = varied_describe(plain_describe(config.scale))
         self.pool = CodedPool(workshop.room, workshop.source, describe, config, key=0)
-        self.optimisers = {"virtual": Optimiser(workshop.networks.virtual, config.learning_rate)}
+        self.optimisers = {"virtual": Optimiser(workshop.networks.virtual.parameters(), config.learning_rate)}
 
     def step(self, step: int, factor: float) -> StepResult:
         batch, engine = self.pool.batch(step), self.shop.engine
