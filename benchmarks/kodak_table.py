@@ -68,7 +68,7 @@ def table(results: Sequence[tuple[str, dict[str, Any]]]) -> str:
     """
     gains = [f"gain at {bpp:.2f} bpp" for bpp in GAIN_BPP]
     head = ["codec", "scale", "trained", "BD-rate mean", "median", "quartiles", "pictures", "covered"]
-    head += ["next range", "by SSIM", *gains, "result"]
+    head += ["next range", "by SSIM", "by MS-SSIM", *gains, "result"]
     rows = [head, ["---"] * len(head)]
     for name, content in results:
         rows.append(_row(name, content, None))
@@ -78,7 +78,9 @@ def table(results: Sequence[tuple[str, dict[str, Any]]]) -> str:
     notes = [f"Convention: {convention}." for convention in conventions]
     notes.append("Covered: share of that PSNR range that both curves reach, mean over the pictures counted.")
     notes.append("Next range: mean BD-rate from where the first range ends to the rate in brackets.")
-    notes.append("By SSIM: mean BD-rate of the first range with SSIM in decibels in the place of PSNR.")
+    notes.append(
+        "By SSIM, by MS-SSIM: mean BD-rate of the first range with that in decibels in the place of PSNR."
+    )
     notes.append("Gain: mean PSNR at equal bytes, with the number of pictures on which both are defined.")
     return "\n".join([*lines, "", *notes])
 
@@ -111,6 +113,7 @@ def _row(name: str, content: dict[str, Any], part: str | None) -> list[str]:
         "n/a" if summary["covered"] is None else f"{summary['covered']:.0%}",
         _next_range(content, part),
         _percent(summary["ssim_mean"]),
+        _percent(summary["ms_ssim_mean"]),
         *(_gain(rates[bpp]) for bpp in GAIN_BPP),
         f"[{content['model_id']}](benchmarks/results/{name})",
     ]

@@ -68,6 +68,8 @@ class RatePoint:
     ssim: float
     scale: int | None = None
     """Original sides over coded sides where networks were used; None for the plain codec."""
+    ms_ssim: float = math.nan
+    """Multi-scale SSIM, NaN where it was not measured."""
 
 
 @dataclass(frozen=True)

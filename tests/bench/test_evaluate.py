@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import math
 from dataclasses import replace
@@ -318,14 +319,20 @@ def test_the_codec_without_networks_is_a_part_where_it_is_not_the_plain_one(pict
     assert list(evaluate(codec, model, pictures[:1], ends_bpp=[MAX_BPP]).parts) == ["scale 1"]
 
 
-def test_bd_rate_by_ssim_recomputed(pictures: list[Path]) -> None:
-    codec = JpegCodec()
-    row = evaluate(codec, FakeModel(codec, step=16), pictures[:1], ends_bpp=[MAX_BPP], scale=1).images[0]
-    logs = [[math.log(p.bpp) for p in points] for points in (row.plain, row.vcframe)]
-    decibels = [[-10 * math.log10(1 - p.ssim) for p in points] for points in (row.plain, row.vcframe)]
-    assert all(np.all(np.diff(curve) > 0) for curve in decibels), (
-        "the recomputation takes the curves as they are"
-    )
+@pytest.mark.parametrize("name", ["ssim", "ms_ssim"])
+def test_bd_rate_by_structural_similarity_recomputed(photo: Image, tmp_path: Path, name: str) -> None:
+    codec, path = JpegCodec(), tmp_path / "large enough for five scales.png"
+    write_image(path, photo[:192, :240])
+    row = evaluate(codec, FakeModel(codec, step=16), [path], ends_bpp=[MAX_BPP], scale=1).images[0]
+    logs: list[list[float]] = [[], []]
+    decibels: list[list[float]] = [[], []]
+    for i, points in enumerate((row.plain, row.vcframe)):
+        assert all(a.bpp < b.bpp for a, b in itertools.pairwise(points)), "taken as they are"
+        for point in points:
+            value = -10 * math.log10(1 - getattr(point, name))
+            if not decibels[i] or value > max(decibels[i]):  # the upper envelope
+                logs[i].append(math.log(point.bpp))
+                decibels[i].append(value)
     high = float(scipy.interpolate.pchip_interpolate(logs[0], decibels[0], math.log(MAX_BPP)))
     low = max(decibels[0][0], decibels[1][0])
     levels = np.linspace(low, min(high, decibels[1][-1]), 20001)
@@ -333,9 +340,9 @@ def test_bd_rate_by_ssim_recomputed(pictures: list[Path]) -> None:
         scipy.interpolate.pchip_interpolate(*pair, levels) for pair in zip(decibels, logs, strict=True)
     )
     mean = np.trapezoid(vcframe - plain, levels) / np.ptp(levels)
-    assert row.bd_ssim is not None
-    assert row.bd_ssim.percent == pytest.approx(100 * math.expm1(mean), abs=1e-3)
-    assert row.bd.percent != row.bd_ssim.percent
+    found = getattr(row, f"bd_{name}")
+    assert found.percent == pytest.approx(100 * math.expm1(mean), abs=1e-3)
+    assert row.bd.percent != found.percent
 
 
 def test_a_second_range_begins_where_the_first_ends(pictures: list[Path]) -> None:
@@ -416,7 +423,15 @@ def test_json_holds_what_it_takes_to_measure_again(identity: Evaluation, picture
     for row, path in zip(content["images"], pictures, strict=True):
         assert row["name"] == path.name
         assert row["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-        assert row["plain"][0].keys() == {"quality", "num_bytes", "bpp", "psnr_db", "ssim", "scale"}
+        assert row["plain"][0].keys() == {
+            "quality",
+            "num_bytes",
+            "bpp",
+            "psnr_db",
+            "ssim",
+            "scale",
+            "ms_ssim",
+        }
 
 
 def test_undefined_ssim_is_null_in_json(tmp_path: Path, toy: ToyCodec) -> None:

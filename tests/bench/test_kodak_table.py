@@ -43,6 +43,7 @@ def result(**changes: Any) -> dict[str, Any]:
             "upper_quartile": 0.26,
             "covered": 0.5,
             "ssim_mean": -9.87,
+            "ms_ssim_mean": -8.76,
         },
         "fixed_rates": rates,
         **changes,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vcframe.bench.evaluation import Evaluation, ImageRow, psnr_range, scale_name
+from vcframe.bench.metrics import METRICS
 from vcframe.bench.provenance import command_line, versions
 from vcframe.codec import Codec, CodecError, Image, ImageError, QualityScale, UsageError
 from vcframe.coder import check_model, decompress
@@ -57,7 +58,8 @@ def evaluate(
     Given `qualities` (numbers of the codec's own scale), vcframe is measured at exactly these, at one scale,
     and the plain codec over its whole grid. A grey model is measured on the luma of the pictures.
     `on_progress` is called with (pictures done, pictures in all, file name) before each picture and once at
-    the end. A picture that cannot be read or coded becomes a row with the reason.
+    the end. A picture that cannot be read or coded becomes a row with the reason. Multi-scale SSIM is NaN
+    without pytorch-msssim.
 
     Raises `UsageError` for a bad quality, no pictures, or a model of another codec, and `ImageError` if none
     of the pictures could be measured.
@@ -75,7 +77,9 @@ def evaluate(
     if qualities is not None and len(scales) > 1:
         raise UsageError(f"qualities belong to one scale: give one of {scales}")
     chooses = scale is None and qualities is None
-    bench = _Bench(codec, plain or codec, model, scales, checked, tuple(ends_bpp), chooses)
+    multi_scale = METRICS["ms_ssim"]
+    ms_ssim = (lambda a, b: math.nan) if multi_scale.unavailable() else multi_scale.measure
+    bench = _Bench(codec, plain or codec, model, scales, checked, tuple(ends_bpp), chooses, ms_ssim)
     rows = []
     for done, path in enumerate(images):
         if on_progress:
@@ -127,6 +131,7 @@ class _Bench:
     ends_bpp: Sequence[float]
     chooses: bool
     """Whether the encoder may choose between the scales and the plain codec."""
+    ms_ssim: Callable[[Image, Image], float]
 
     def row(self, path: Path) -> ImageRow:
         """Measure one picture; what cannot be measured is a row too."""
@@ -167,8 +172,17 @@ class _Bench:
             coded = way.compress(quality).adapted
             restored = decompress(coded.data, _OneCodec(type(way.codec)), lambda reference, codec: self.model)
             image = luma(restored.image) if way.image.ndim < restored.image.ndim else restored.image
-            distortion = psnr(way.image, image), ssim(way.image, image)
-            points.append(RatePoint(quality, coded.num_bytes, coded.bpp, *distortion, way.scale))
+            points.append(
+                RatePoint(
+                    quality,
+                    coded.num_bytes,
+                    coded.bpp,
+                    psnr(way.image, image),
+                    ssim(way.image, image),
+                    way.scale,
+                    self.ms_ssim(way.image, image),
+                )
+            )
             if self.qualities is None and len(points) >= MIN_POINTS and is_last(points[-1]):
                 break
         return points

@@ -18,7 +18,7 @@ import numpy as np
 from vcframe.metrics import BdResult, RatePoint, bd_rate, best_of, pareto_front, psnr_at_bpp
 
 SCHEMA = "vcframe-evaluation"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 FIXED_BPP = (0.05, 0.10, 0.15, 0.20, 0.30, 0.50, 0.80)
 """Rates of the table of mean PSNR, as far as was measured."""
@@ -47,12 +47,19 @@ class ImageRow:
     """`covered_share` of the two curves."""
     bd_ssim: BdResult | None = None
     """The same BD-rate with SSIM in decibels, `-10 log10(1 - SSIM)`, in the place of PSNR."""
+    bd_ms_ssim: BdResult | None = None
+    """And with multi-scale SSIM, likewise in decibels."""
 
     def over(self, span: Span) -> ImageRow:
         """The same points with the BD-rate of the choice over another range."""
-        choice = self.choice
-        bd, bd_ssim = bd_over(self.plain, choice, span), bd_over(_by_ssim(self.plain), _by_ssim(choice), span)
-        return replace(self, bd=bd, bd_ssim=bd_ssim, covered=covered_share(self.plain, choice, span))
+        plain, choice = self.plain, self.choice
+        return replace(
+            self,
+            bd=bd_over(plain, choice, span),
+            bd_ssim=bd_over(_by("ssim", plain), _by("ssim", choice), span),
+            bd_ms_ssim=bd_over(_by("ms_ssim", plain), _by("ms_ssim", choice), span),
+            covered=covered_share(plain, choice, span),
+        )
 
     @property
     def choice(self) -> list[RatePoint]:
@@ -64,8 +71,8 @@ class ImageRow:
 class BdSummary:
     """Distribution of the BD-rates in per cent over the pictures that have one; None where none has.
 
-    `covered` is the mean over the same pictures of `covered_share`, 0..1; `ssim_mean` that of the BD-rates by
-    SSIM over the pictures that have one.
+    `covered` is the mean over the same pictures of `covered_share`, 0..1; `ssim_mean` and `ms_ssim_mean` are
+    of the BD-rates by SSIM and MS-SSIM over the pictures that have one.
     """
 
     num_images: int
@@ -76,6 +83,7 @@ class BdSummary:
     upper_quartile: float | None
     covered: float | None
     ssim_mean: float | None
+    ms_ssim_mean: float | None
 
 
 @dataclass(frozen=True)
@@ -165,12 +173,13 @@ class Evaluation:
         values = [row.bd.percent for row in self.images if row.bd.percent is not None]
         counts = len(self.images), len(self.images) - len(values)
         if not values:
-            return BdSummary(*counts, None, None, None, None, None, None)
+            return BdSummary(*counts, None, None, None, None, None, None, None)
         lower, median, upper = (float(v) for v in np.percentile(values, (25, 50, 75)))
         shares = [row.covered for row in self.images if row.bd.percent is not None]
         covered = mean_of_defined(shares)
         ssim = mean_of_defined([row.bd_ssim.percent for row in self.images if row.bd_ssim])
-        return BdSummary(*counts, float(np.mean(values)), lower, median, upper, covered, ssim)
+        ms_ssim = mean_of_defined([row.bd_ms_ssim.percent for row in self.images if row.bd_ms_ssim])
+        return BdSummary(*counts, float(np.mean(values)), lower, median, upper, covered, ssim, ms_ssim)
 
     @property
     def fixed_rates(self) -> tuple[FixedRate, ...]:
@@ -287,11 +296,13 @@ def bd_over(plain: Sequence[RatePoint], vcframe: Sequence[RatePoint], span: Span
     return bd_rate(plain, vcframe, psnr_range(plain, span))
 
 
-def _by_ssim(points: Sequence[RatePoint]) -> list[RatePoint]:
-    """The points with SSIM in decibels in the place of PSNR; none where a picture is too small for SSIM."""
-    if any(math.isnan(point.ssim) for point in points):
+def _by(name: str, points: Sequence[RatePoint]) -> list[RatePoint]:
+    """The points with that similarity in decibels in the place of PSNR; none where it is undefined."""
+    values = [getattr(point, name) for point in points]
+    if any(math.isnan(value) for value in values):
         return []
-    return [replace(p, psnr_db=-10 * math.log10(max(1 - p.ssim, 1e-10))) for p in points]
+    decibels = [-10 * math.log10(max(1 - value, 1e-10)) for value in values]
+    return [replace(point, psnr_db=db) for point, db in zip(points, decibels, strict=True)]
 
 
 def _quality_mean(quality: float, pairs: Sequence[tuple[ImageRow, RatePoint]]) -> QualityMean:

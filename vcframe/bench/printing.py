@@ -76,8 +76,8 @@ def _summary_line(summary: BdSummary) -> str:
     return (
         f"BD-rate: mean {summary.mean:+.2f} %, median {_number(summary.median, '+.2f')} %, quartiles "
         f"{_number(summary.lower_quartile, '+.2f')} .. {_number(summary.upper_quartile, '+.2f')} %, {counts}"
-        f", {_number(summary.covered, '.0%')} of the range covered; "
-        f"by SSIM {_number(summary.ssim_mean, '+.2f')} %"
+        f", {_number(summary.covered, '.0%')} of the range covered; by SSIM "
+        f"{_number(summary.ssim_mean, '+.2f')} %, by MS-SSIM {_number(summary.ms_ssim_mean, '+.2f')} %"
     )
 
 
