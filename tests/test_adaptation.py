@@ -132,8 +132,9 @@ def test_a_target_in_decibels_counts_what_coefficients_give() -> None:
         np.full((1, 1, 3), 7, np.uint8),
         np.random.default_rng(0).integers(0, 256, (48, 48, 3), np.uint8),
         np.repeat(np.kron(np.eye(6, dtype=np.uint8) * 255, np.ones((8, 8), np.uint8))[..., None], 3, 2),
+        np.kron(np.eye(6, dtype=np.uint8) * 255, np.ones((8, 8), np.uint8)),
     ],
-    ids=["white", "one pixel", "noise", "stairs"],
+    ids=["white", "one pixel", "noise", "stairs", "grey stairs"],
 )
 @pytest.mark.parametrize("size", [1.0, 100.0])
 def test_no_picture_is_worse_for_its_coefficients(picture: Image, size: float) -> None:
@@ -156,12 +157,27 @@ def test_coefficients_that_do_not_pay_are_left_out() -> None:
     assert len(codec.extract(coded.data)[1]) == PAYLOAD_BYTES  # type: ignore[index]
 
 
-def test_grey_pictures_of_a_colour_model_get_none() -> None:
+def test_grey_pictures_of_a_colour_model_are_fitted_as_luma() -> None:
     codec = REGISTRY.codec("jpeg")
-    way = Way(luma(PHOTO), codec, adapted_model(codec), 1)
-    coded = way.compress(20)
-    assert coded.adapted is coded
-    assert way.reserve_bytes == 0
+    model = adapted_model(codec)
+    coded = Way(luma(PHOTO), codec, model, 1).compress(20)
+    assert coded.adapted.payload is not None
+    assert coded.adapted.payload.coefficients
+    assert coded.adapted.psnr_db > coded.psnr_db + 0.02
+    # What was predicted is what a file restores, within the rounding to whole grey levels.
+    post, unit = post_of(model), coded.payload.unit  # type: ignore[union-attr]
+    decoded = codec.roundtrip(luma(PHOTO), 20)[0]
+    d = torch.from_numpy(decoded.copy())[None, None].repeat(1, 3, 1, 1) / 255
+    x, unit_B = torch.from_numpy(luma(PHOTO).copy())[None, None] / 255, torch.tensor([unit])
+    height, width = decoded.shape
+    assert post.adaptation is not None
+    with torch.no_grad():
+        area = (slice(0, height + height % 2), slice(0, width + width % 2))
+        (moments,) = post.moments(post.features(d, unit_B), d, unit_B, x, area)
+    fit = next(moments.fits(post.adaptation.directions, [len(coded.adapted.payload.coefficients)]))
+    assert fit[0] == coded.adapted.payload.coefficients
+    predicted = -10 * np.log10(fit[1] / (height // 2 * 2 * (width // 2 * 2)))
+    assert coded.adapted.psnr_db == pytest.approx(predicted, abs=0.1)
 
 
 def test_the_bytes_do_not_depend_on_the_threads() -> None:

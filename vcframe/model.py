@@ -25,8 +25,9 @@ from safetensors.torch import save as safetensors_bytes
 from torch import Tensor
 
 from vcframe.codec import Codec, Image, UsageError, VcframeError
-from vcframe.images import as_colour, luma, to_image, to_tensor, write_bytes
+from vcframe.images import as_colour, to_image, to_tensor, write_bytes
 from vcframe.networks import SCALES, Networks, Preset, build_networks, scaled
+from vcframe.networks.layers import to_luma
 from vcframe.networks.small import POST_GRID, SmallPostProcessing
 from vcframe.networks.tiles import Area
 from vcframe.registry import warn_once
@@ -195,7 +196,7 @@ class Model:
             parts = []
             for tile in network.tiling.tiles(*decoded.shape[:2]):
                 d_BCHW = self._to_tensor(decoded[tile.outer])
-                x_BCHW = self._to_tensor(original[scaled(tile.outer, scale)])
+                x_BCHW = to_tensor([original[scaled(tile.outer, scale)]]).to(self.device)
                 features = network.features(d_BCHW, unit_B)
                 parts += network.moments(features, d_BCHW, unit_B, x_BCHW, tile.inside())
         moments = functools.reduce(operator.add, parts)
@@ -237,8 +238,8 @@ class Model:
 
     def _to_image(self, x_BCHW: Tensor, area: Area, like: Image) -> Image:
         """The area of the first picture of a batch; grey where `like` is."""
-        image = to_image(x_BCHW[0, :, *area].cpu())
-        return luma(image) if like.ndim == 2 else image
+        x_CHW = x_BCHW[0, :, *area]
+        return to_image((to_luma(x_CHW[None])[0] if like.ndim == 2 else x_CHW).cpu())
 
     def _unit(self, unit: float) -> Tensor:
         return torch.tensor([unit], dtype=torch.float32, device=self.device)

@@ -101,11 +101,7 @@ class Way:
         return coefficient_bytes(self._num_directions) + 2 if self._num_directions else 0
 
     def adapt(self, coded: Compressed) -> Compressed:
-        """The file with as many coefficients as pay for their bytes.
-
-        A colour model restores a grey picture as luma of what it sees: its coefficients would fit something
-        else, so such a picture gets none.
-        """
+        """The file with as many coefficients as pay for their bytes."""
         if coded.payload is None or coded.payload.coefficients or not self._num_directions:
             return coded
         assert self.model is not None
@@ -123,8 +119,6 @@ class Way:
     @functools.cached_property
     def _num_directions(self) -> int:
         if self.model is None or self.scale is None:
-            return 0
-        if self.image.ndim == 2 and self.model.card.channels == 3:
             return 0
         num_directions = getattr(self.model, "num_directions", lambda scale: 0)
         return int(num_directions(self.scale))

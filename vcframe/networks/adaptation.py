@@ -73,31 +73,32 @@ class Adaptation(nn.Module):
 
 @dataclass(frozen=True)
 class Moments:
-    """What the best coefficients of a picture follow from, summed over its samples (0..1); areas add up.
+    """What the best coefficients of a picture follow from, summed over the cells of its grid; areas add up.
 
-    With features f, error e of the network's output o and the factor s of that output: `gram` is the sum of
-    f f^T, `cross` that of s e f^T, `(out_channels, features)`.
+    With features f of a cell and error e of its samples (0..1): `gram` is the sum of f f^T, `cross` that of
+    e f^T, `(samples, features)`.
     """
 
     gram: npt.NDArray[np.float64]
     cross: npt.NDArray[np.float64]
-    factor: npt.NDArray[np.float64]
+    mixing: npt.NDArray[np.float64]
+    """What of each output of the last layer is in each sample, `(samples, outputs)`."""
     squared_error: float
     """Of the restored picture without correction, clipped as in a file."""
     unclipped_squared_error: float
 
     @classmethod
     def measure(
-        cls, features_FHW: Tensor, error_OHW: Tensor, clipped_OHW: Tensor, factor_O: Tensor
+        cls, features_FHW: Tensor, error_SHW: Tensor, clipped_SHW: Tensor, mixing_SO: Tensor
     ) -> Moments:
-        """Of one area: features, errors of the output before and after clipping, factors of the outputs."""
+        """Of one area: features, errors of the samples before and after clipping, mixing."""
         features = features_FHW.flatten(1).double()
-        error = error_OHW.flatten(1).double()
+        error = error_SHW.flatten(1).double()
         return cls(
             (features @ features.T).cpu().numpy(),
-            ((factor_O.double()[:, None] * error) @ features.T).cpu().numpy(),
-            factor_O.double().cpu().numpy(),
-            float(clipped_OHW.double().square().sum()),
+            (error @ features.T).cpu().numpy(),
+            mixing_SO.double().cpu().numpy(),
+            float(clipped_SHW.double().square().sum()),
             float(error.square().sum()),
         )
 
@@ -105,7 +106,7 @@ class Moments:
         return Moments(
             self.gram + other.gram,
             self.cross + other.cross,
-            self.factor,
+            self.mixing,
             self.squared_error + other.squared_error,
             self.unclipped_squared_error + other.unclipped_squared_error,
         )
@@ -128,9 +129,9 @@ class Moments:
     def fits(self, directions_KOF: Tensor, numbers: Iterable[int]) -> Iterator[tuple[tuple[int, ...], float]]:
         """By number of first directions, ascending: their best levels and the squared error they leave."""
         directions = directions_KOF.detach().cpu().double().numpy()
-        gains = np.einsum("kof,of->k", directions, self.cross)
-        scaled = directions * self.factor[:, None]
-        costs = np.einsum("kof,fg,log->kl", scaled, self.gram, scaled, optimize=True)
+        mixed = np.einsum("so,kof->ksf", self.mixing, directions)
+        gains = np.einsum("ksf,sf->k", mixed, self.cross)
+        costs = np.einsum("ksf,fg,lsg->kl", mixed, self.gram, mixed, optimize=True)
         levels = np.zeros(0)
         for number in numbers:
             # What served fewer directions is a good place to begin, and so is the rounded least squares.

@@ -6,6 +6,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
+"""Luma and colour differences of ITU-R BT.601, full range, which most picture codecs work in."""
+
+
+def to_luma(x_BCHW: Tensor) -> Tensor:
+    """`(B, 1, H, W)`: luma of RGB; of grey, itself."""
+    if x_BCHW.shape[1] == 1:
+        return x_BCHW
+    return torch.einsum("c,bchw->bhw", x_BCHW.new_tensor(YCBCR[0]), x_BCHW)[:, None]
+
 
 class QualityTable(nn.Module):
     """One value per channel as a piecewise linear function of the unit quality.

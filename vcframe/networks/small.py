@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -20,6 +21,7 @@ from vcframe.networks.layers import (
     Trunk,
     downsample,
     pad_to_multiple,
+    to_luma,
     upsample,
 )
 from vcframe.networks.tiles import Area, PictureNetwork, Tiling, reach
@@ -133,20 +135,26 @@ class SmallPostProcessing(PictureNetwork):
     ) -> list[Moments]:
         """Of every picture: what its coefficients follow from, over an area of the decoded description.
 
-        A last row or column of the original that does not fill a cell of the trunk's grid is left out.
+        A grey original (one channel) is what a colour network is to restore as luma. A last row or column of
+        the original that does not fill a cell of the trunk's grid is left out.
         """
         assert self.adaptation is not None
-        size = (original_BCHW.shape[-2], original_BCHW.shape[-1])
-        restored = self.finish(features, decoded_BCHW, unit_B, size)
-        rows, columns = (slice(0, side // POST_GRID * POST_GRID) for side in size)
+        height, width = original_BCHW.shape[-2:]
+        restored = self.finish(features, decoded_BCHW, unit_B, (height, width))
+        # One row for each output of the last layer: what it adds to the samples of a cell.
+        outputs = torch.diag_embed(self.log_error(unit_B).exp().flatten(1))
+        mixing = self.shuffle(outputs.flatten(0, 1)[..., None, None])
+        if original_BCHW.shape[1] == 1:
+            restored, mixing = to_luma(restored), to_luma(mixing)
+        mixing = mixing.reshape(len(unit_B), outputs.shape[1], -1).mT
+        rows, columns = (slice(0, side // POST_GRID * POST_GRID) for side in (height, width))
         errors = (original_BCHW - restored, original_BCHW - restored.clamp(0, 1))
         cells = [F.pixel_unshuffle(error[..., rows, columns], POST_GRID) for error in errors]
         height, width = cells[0].shape[-2:]
         rows, columns = (slice(part.start // self.grid, part.stop // self.grid) for part in area)
         hidden = self.adaptation.features(features)[..., :height, :width]
         hidden, error, clipped = (part[..., rows, columns] for part in (hidden, *cells))
-        factors = self.log_error(unit_B).exp().flatten(1)
-        return [Moments.measure(*picture) for picture in zip(hidden, error, clipped, factors, strict=True)]
+        return [Moments.measure(*picture) for picture in zip(hidden, error, clipped, mixing, strict=True)]
 
 
 def _tiling(trunk: Trunk, grid: int, scale: int) -> Tiling:

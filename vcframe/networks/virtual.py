@@ -6,10 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vcframe.networks.layers import QualityTable, ResidualBlock, pad_to_multiple
-
-YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
-"""Luma and colour differences of ITU-R BT.601, which most picture codecs work in."""
+from vcframe.networks.layers import YCBCR, QualityTable, ResidualBlock, pad_to_multiple
 
 
 class SmallVirtualCodec(nn.Module):
