@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from vcframe.images import write_bytes
-from vcframe.networks import PRESETS, SCALES, Preset, build_networks, count_macs, downsample
+from vcframe.networks import PRESETS, Preset, build_networks, count_macs, downsample, scales_of
 
 Size = tuple[int, int]
 
@@ -91,7 +91,7 @@ def cases() -> list[Case]:
     found = [_peak()]
     for size in SIZES:
         for preset in PRESETS:
-            for scale in SCALES:
+            for scale in scales_of(preset):
                 found += _ours(preset, scale, size)
         found += [
             _case("DnCNN (17 layers, colour)", dncnn(), lambda size: (torch.rand(1, 3, *size),), size),

@@ -45,7 +45,7 @@ def post_of(model: Model, scale: int = 1) -> SmallPostProcessing:
     return post
 
 
-@pytest.mark.parametrize("scale", [1, 2])
+@pytest.mark.parametrize("scale", [1, 2, 4])
 def test_coefficients_are_near_the_least_squares_solution(scale: int) -> None:
     model, unit = adapted_model(REGISTRY.codec("jpeg"), scale), 0.2
     decoded = REGISTRY.codec("jpeg").roundtrip(PHOTO[:64:scale, :96:scale].copy(), 20)[0]
@@ -83,7 +83,7 @@ def test_moments_of_tiles_add_up_to_those_of_the_picture() -> None:
 
 
 @pytest.mark.parametrize("name", ["jpeg", "webp", "jpeg2000", "hevc", "jpegxl"])
-@pytest.mark.parametrize("scale", [1, 2])
+@pytest.mark.parametrize("scale", [1, 2, 4])
 def test_an_adapted_file_restores_better_with_the_bytes_counted(name: str, scale: int) -> None:
     codec = REGISTRY.codec(name)
     model = adapted_model(codec, scale)
@@ -209,7 +209,7 @@ def test_a_model_without_directions_refuses_coefficients() -> None:
         fresh_model("jpeg", 1).restore(PHOTO, 0.2, 1, PHOTO.shape[:2], (1, 2, 3, 4))
 
 
-@pytest.mark.parametrize("scale", [1, 2])
+@pytest.mark.parametrize("scale", [1, 2, 4])
 def test_the_adapted_decoder_stays_within_its_budget(scale: int) -> None:
     post = build_networks("small", scale, 8).post
     assert isinstance(post, SmallPostProcessing)

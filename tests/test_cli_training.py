@@ -56,7 +56,7 @@ class TestTraining:
         ).stdout
         (config,) = configs
         assert config == TrainConfig.checked(
-            codec={"codec": "webp", "options": {"method": 3}},
+            codec={"codec": "webp", "options": {"method": 3, "tune": "default"}},
             data=("a", "b/*.png"),
             scale=1,
             minutes=3.0,
@@ -82,14 +82,19 @@ class TestTraining:
         assert [config.scale for config in configs] == [1, 2]
         assert configs[0].data == ()
 
+    def test_all_are_three_sizes(self, configs: list[TrainConfig], tmp_path: Path) -> None:
+        ok("train", "--codec", "jpeg", "--scale", "all", "--out", tmp_path)
+        assert [config.scale for config in configs] == [1, 2, 4]
+
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
             ("--minutes 1 --steps 9", "either minutes or steps"),
             ("--schedule paper", "the paper schedule needs one quality"),
             ("--schedule papr", "schedule"),
-            ("--scale 3", "give all, 1 or 2"),
+            ("--scale 3", "give both, all, 1, 2 or 4"),
             ("--scale all --schedule paper -q 10", "trains one scale"),
+            ("--scale 4 --preset paper --schedule paper -q 10", "preset paper has no networks for scale 4"),
             ("--minutes -1", "minutes"),
         ],
     )

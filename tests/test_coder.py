@@ -128,7 +128,7 @@ def test_at_full_size_a_fresh_model_changes_nothing(name: str, registry: Registr
     assert np.array_equal(restore(result.data, registry, model).image, plain)
 
 
-@pytest.mark.parametrize("scale", [1, 2])
+@pytest.mark.parametrize("scale", [1, 2, 4])
 @pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 1), (5, 7), (31, 33), (3, 200)])
 @pytest.mark.parametrize("name", CODECS)
 def test_any_size_comes_back(name: str, size: tuple[int, int], scale: int, registry: Registry) -> None:

@@ -85,7 +85,7 @@ def test_other_weights_have_another_id() -> None:
     assert model.id != before
 
 
-@pytest.mark.parametrize("scale", [1, 2])
+@pytest.mark.parametrize("scale", [1, 2, 4])
 @pytest.mark.parametrize("size", [(1, 1), (9, 14), (40, 33)])
 def test_sizes_and_kinds_are_kept(scale: int, size: tuple[int, int]) -> None:
     model = make_model(scale=scale)

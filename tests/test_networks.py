@@ -28,10 +28,10 @@ def test_paper_networks_have_the_published_size(role: str, num_parameters: int, 
     assert round(cost.macs_per_pixel / 1000) == kmacs
 
 
-@pytest.mark.parametrize("scale", [1, 2])
-def test_small_decoder_stays_within_its_budget(scale: int) -> None:
+@pytest.mark.parametrize(("scale", "least"), [(1, 15_000), (2, 15_000), (4, 10_000)])
+def test_small_decoder_stays_within_its_budget(scale: int, least: int) -> None:
     cost = COSTS["small", scale, "post-processing"]
-    assert 15_000 < cost.macs_per_pixel <= 30_000
+    assert least < cost.macs_per_pixel <= 30_000
 
 
 def test_counted_macs_agree_with_a_hand_count() -> None:
@@ -42,7 +42,7 @@ def test_counted_macs_agree_with_a_hand_count() -> None:
 
 
 @pytest.mark.parametrize("block", [1, 4, 8])
-@pytest.mark.parametrize("scale", [1, 2])
+@pytest.mark.parametrize("scale", [1, 2, 4])
 @pytest.mark.parametrize("size", [(1, 1), (7, 5), (33, 64), (50, 47)])
 def test_untrained_small_networks_are_plain_resampling(scale: int, block: int, size: tuple[int, int]) -> None:
     networks = build_networks("small", scale, block)

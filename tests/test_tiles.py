@@ -125,7 +125,7 @@ def test_tiles_cover_the_picture_once_and_start_on_the_grid(grid: int, length: i
     assert (covered == 1).all()
 
 
-@pytest.mark.parametrize("scale", [1, 2])
+@pytest.mark.parametrize("scale", [1, 2, 4])
 def test_memory_is_bounded_and_small_pictures_are_one_tile(scale: int) -> None:
     """Counted in values, at most one halo over what the largest picture of one tile takes."""
     model = random_model("small", scale, 8)

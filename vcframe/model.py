@@ -28,7 +28,7 @@ from vcframe.codec import Codec, Image, UsageError, VcframeError
 from vcframe.images import as_colour, to_image, to_tensor, write_bytes
 from vcframe.networks import SCALES, Networks, Preset, build_networks, scaled
 from vcframe.networks.layers import to_luma
-from vcframe.networks.small import POST_GRID, SmallPostProcessing
+from vcframe.networks.small import SmallPostProcessing
 from vcframe.networks.tiles import Area
 from vcframe.registry import warn_once
 
@@ -187,10 +187,10 @@ class Model:
 
         `original` and `decoded` are of one kind; large pictures are run in tiles, as by `restore`.
         """
-        if min(original.shape[:2]) < POST_GRID:
-            return ()
         network, unit_B = self.networks[scale].post, self._unit(unit)
         assert isinstance(network, SmallPostProcessing)
+        if min(original.shape[:2]) < network.cell:
+            return ()
         assert network.adaptation is not None
         with torch.inference_mode():
             parts = []

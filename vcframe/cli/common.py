@@ -117,8 +117,8 @@ def fail(ctx: typer.Context, message: str, status: int) -> None:
 
 def parse_scale(text: str) -> int | None:
     """`--scale`; None for `auto`."""
-    if text not in ("auto", "1", "2"):
-        raise UsageError(f"--scale {text}: give auto, 1 or 2")
+    if text not in ("auto", "1", "2", "4"):
+        raise UsageError(f"--scale {text}: give auto, 1, 2 or 4")
     return None if text == "auto" else int(text)
 
 

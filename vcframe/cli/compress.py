@@ -160,9 +160,9 @@ def compress(
     scale: Annotated[
         str,
         typer.Option(
-            metavar="auto|1|2",
-            help="Code at full or half size; auto takes what restores best within the bytes of the target, "
-            "or of the plain codec at --quality.",
+            metavar="auto|1|2|4",
+            help="Code at full, half or quarter size; auto takes what restores best within the bytes of the "
+            "target, or of the plain codec at --quality.",
         ),
     ] = "auto",
     effort: Annotated[

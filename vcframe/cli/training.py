@@ -59,9 +59,9 @@ def train(
     scale: Annotated[
         str | None,
         typer.Option(
-            metavar="all|1|2",
-            help="Code at full or half size; all trains both, half the time each, and compress chooses. "
-            "Default: all; 2 for schedule paper.",
+            metavar="both|all|1|2|4",
+            help="Code at full, half or quarter size; both trains the first two, all the three, one after "
+            "the other in equal shares of the time, and compress chooses. Default: both (paper: 2).",
             show_default=False,
         ),
     ] = None,
@@ -95,12 +95,13 @@ def train(
 
     if schedule == "virtual":
         raise UsageError("--schedule virtual: vcframe virtual fit does that")
-    scale = scale or ("2" if schedule == "paper" else "all")
-    if scale not in ("all", *map(str, SCALES)):
-        raise UsageError(f"--scale {scale}: give all, 1 or 2")
-    if scale == "all" and schedule == "paper":
-        raise UsageError("--scale all: schedule paper trains one scale, give 1 or 2")
-    scales = SCALES if scale == "all" else (int(scale),)
+    scale = scale or ("2" if schedule == "paper" else "both")
+    several = {"both": SCALES[:2], "all": SCALES}
+    if scale not in (*several, *map(str, SCALES)):
+        raise UsageError(f"--scale {scale}: give both, all, 1, 2 or 4")
+    if scale in several and schedule == "paper":
+        raise UsageError(f"--scale {scale}: schedule paper trains one scale, give 1 or 2")
+    scales = several[scale] if scale in several else (int(scale),)
     config = TrainConfig.checked(
         codec=codec.config(),
         schedule=schedule,
@@ -170,7 +171,8 @@ def evaluate(
     scale: Annotated[
         str,
         typer.Option(
-            metavar="auto|1|2", help="One scale of the model alone; auto measures what compress chooses from."
+            metavar="auto|1|2|4",
+            help="One scale of the model alone; auto measures what compress chooses from.",
         ),
     ] = "auto",
     max_bpp: Annotated[

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vcframe.codec import UsageError
-from vcframe.networks import Preset
+from vcframe.networks import Preset, scales_of
 
 Schedule = Literal["joint", "post", "adaptation", "paper", "virtual"]
 """`post`: the post-processing network alone, behind plain resampling. `adaptation`: that of a given model,
@@ -24,7 +24,7 @@ class TrainConfig(BaseModel):
     """`Codec.config()` of the codec to train around."""
     schedule: Schedule = "joint"
     preset: Preset = "small"
-    scale: Literal[1, 2] = 2
+    scale: Literal[1, 2, 4] = 2
     quality: float | None = None
     """The one quality of the `paper` schedule, the codec's own number; `joint` covers the whole sweep."""
     data: tuple[str, ...] = ()
@@ -61,6 +61,8 @@ class TrainConfig(BaseModel):
             raise ValueError("the paper schedule needs one quality; the joint schedule takes none")
         if self.preset == "paper" and self.schedule != "paper":
             raise ValueError("the paper preset has one quality and no bits: use schedule paper")
+        if self.scale not in scales_of(self.preset):
+            raise ValueError(f"preset {self.preset} has no networks for scale {self.scale}")
         if self.preset == "paper" and self.channels != 1:
             raise ValueError("the paper preset codes luma: channels must be 1")
         if self.schedule == "adaptation" and self.start is None:

@@ -50,11 +50,12 @@ SKIPPED = "skipped"
 JOINT_PLAN = {
     1: (("post", 0.65), ("virtual", 0.03), ("joint", 0.08), ("finish", 0.1), ("adaptation", 0.14)),
     2: (("post", 0.45), ("virtual", 0.05), ("joint", 0.2), ("finish", 0.2), ("adaptation", 0.1)),
+    4: (("post", 0.45), ("virtual", 0.05), ("joint", 0.2), ("finish", 0.2), ("adaptation", 0.1)),
 }
 """Phases of the joint schedule and their shares of the budget, by scale.
 
 At full size the codec is given what it was made for, and a description network adds little (measured on HEVC:
-nothing); at half size it decides what of the picture is kept.
+nothing); below that it decides what of the picture is kept.
 """
 
 POST_PLAN = (("post", 0.86), ("adaptation", 0.14))

@@ -20,7 +20,8 @@ from vcframe.networks.virtual import SmallVirtualCodec
 
 Preset = Literal["small", "paper"]
 PRESETS: tuple[Preset, ...] = ("small", "paper")
-SCALES = (1, 2)
+SCALES = (1, 2, 4)
+"""Sides of the original over sides of what is coded."""
 
 __all__ = [
     "PRESETS",
@@ -36,6 +37,7 @@ __all__ = [
     "preset_costs",
     "round_to_8_bit",
     "scaled",
+    "scales_of",
     "upsample",
 ]
 
@@ -64,6 +66,11 @@ def build_networks(preset: Preset, scale: int, block: int, channels: int = 3) ->
         build_virtual_codec(channels),
         channels,
     )
+
+
+def scales_of(preset: Preset) -> tuple[int, ...]:
+    """The scales that a preset has networks for."""
+    return SCALES if preset == "small" else SCALES[:2]
 
 
 def build_virtual_codec(channels: int = 3) -> nn.Module:
@@ -95,7 +102,7 @@ def preset_costs(block: int = 8) -> list[NetworkCost]:
     with torch.device("meta"):
         unit_B = torch.tensor([0.5])
         for preset in PRESETS:
-            for scale in SCALES:
+            for scale in scales_of(preset):
                 networks = build_networks(preset, scale, block)
                 full = torch.zeros(1, networks.channels, side, side)
                 coded = downsample(full, scale)

@@ -27,7 +27,7 @@ from vcframe.networks.layers import (
 from vcframe.networks.tiles import Area, PictureNetwork, Tiling, reach
 
 POST_GRID = 2
-"""The post-processing trunk runs at 1/POST_GRID of the original size, whatever the scale."""
+"""The post-processing trunk runs at 1/POST_GRID of the original size, or at the coded size if it is less."""
 TILE_SIDE = 1024
 """Pixels of the original picture: larger ones are run in tiles, whose feature maps take 45 MB each."""
 
@@ -67,17 +67,20 @@ class SmallPostProcessing(PictureNetwork):
     """
 
     worst_error = 0.1
-    best_error: ClassVar = {1: 0.005, 2: 0.03}
-    """At half size the best quality still lacks the detail."""
+    best_error: ClassVar = {1: 0.005, 2: 0.03, 4: 0.05}
+    """At less than full size the best quality still lacks the detail."""
+    width: ClassVar = {1: 40, 2: 40, 4: 56}
+    """At quarter size a trunk costs a quarter."""
 
     def __init__(self, channels: int, scale: int) -> None:
         super().__init__()
         self.scale = scale
-        self.grid = POST_GRID // scale
-        self.trunk = Trunk(channels * self.grid**2, 40, 3, channels * POST_GRID**2)
-        self.shuffle = nn.PixelShuffle(POST_GRID)
+        self.cell = max(POST_GRID, scale)
+        self.grid = self.cell // scale
+        self.trunk = Trunk(channels * self.grid**2, self.width[scale], 3, channels * self.cell**2)
+        self.shuffle = nn.PixelShuffle(self.cell)
         errors = math.log(self.worst_error), math.log(self.best_error[scale])
-        self.log_error = QualityTable(channels * POST_GRID**2, *errors)
+        self.log_error = QualityTable(channels * self.cell**2, *errors)
         self.adaptation: Adaptation | None = None
         self.tiling = _tiling(self.trunk, self.grid, scale)
 
@@ -147,9 +150,9 @@ class SmallPostProcessing(PictureNetwork):
         if original_BCHW.shape[1] == 1:
             restored, mixing = to_luma(restored), to_luma(mixing)
         mixing = mixing.reshape(len(unit_B), outputs.shape[1], -1).mT
-        rows, columns = (slice(0, side // POST_GRID * POST_GRID) for side in (height, width))
+        rows, columns = (slice(0, side // self.cell * self.cell) for side in (height, width))
         errors = (original_BCHW - restored, original_BCHW - restored.clamp(0, 1))
-        cells = [F.pixel_unshuffle(error[..., rows, columns], POST_GRID) for error in errors]
+        cells = [F.pixel_unshuffle(error[..., rows, columns], self.cell) for error in errors]
         height, width = cells[0].shape[-2:]
         rows, columns = (slice(part.start // self.grid, part.stop // self.grid) for part in area)
         hidden = self.adaptation.features(features)[..., :height, :width]
