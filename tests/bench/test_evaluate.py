@@ -409,7 +409,7 @@ def test_fixed_rates_average_only_where_both_are_defined(identity: Evaluation) -
 
 def test_json_holds_what_it_takes_to_measure_again(identity: Evaluation, pictures: list[Path]) -> None:
     content: dict[str, Any] = json.loads(json.dumps(identity.to_json(), allow_nan=False))
-    assert (content["schema"], content["schema_version"]) == ("vcframe-evaluation", 3)
+    assert (content["schema"], content["schema_version"]) == ("vcframe-evaluation", 4)
     assert content["command"]
     assert {"vcframe", "python", "numpy", "torch", "scikit-image", "system"} <= content["versions"].keys()
     assert content["codec"] == JpegCodec().config()
@@ -432,6 +432,27 @@ def test_json_holds_what_it_takes_to_measure_again(identity: Evaluation, picture
             "scale",
             "ms_ssim",
         }
+
+
+def test_another_plain_codec_beside_the_files_of_an_earlier_result(
+    identity: Evaluation, pictures: list[Path]
+) -> None:
+    codec, other = JpegCodec(), JpegCodec(flat=0.5)
+    model, settings = FakeModel(codec), {"plain": other, "ends_bpp": [MAX_BPP], "scale": 1}
+    earlier = json.loads(json.dumps(identity.to_json()))
+    measured = evaluate(codec, model, pictures[:1], **settings, earlier=earlier)
+    again = evaluate(codec, model, pictures[:1], **settings)
+    # As text: NaN is not equal to itself.
+    rows = [str(evaluation.images[0]) for evaluation in (measured, again, identity)]
+    assert rows[0] == rows[1] != rows[2]
+    earlier["images"] = earlier["images"][1:]
+    with pytest.raises(ImageError, match=r"left\.png is not in the earlier result"):
+        evaluate(codec, model, pictures[:1], **settings, earlier=earlier)
+    for change in ({"model_id": "12345678"}, {"ends_bpp": [0.3]}, {"schema_version": 3}):
+        with pytest.raises(UsageError, match=r"earlier result .*: evaluate again"):
+            evaluate(codec, model, pictures[:1], **settings, earlier=earlier | change)
+    with pytest.raises(UsageError, match="earlier result is no vcframe-evaluation"):
+        evaluate(codec, model, pictures[:1], **settings, earlier=[])
 
 
 def test_undefined_ssim_is_null_in_json(tmp_path: Path, toy: ToyCodec) -> None:

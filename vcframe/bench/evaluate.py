@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vcframe.bench.evaluation import Evaluation, ImageRow, psnr_range, scale_name
+from vcframe.bench.evaluation import Evaluation, ImageRow, earlier_points, psnr_range, scale_name
 from vcframe.bench.metrics import METRICS
 from vcframe.bench.provenance import command_line, versions
 from vcframe.codec import Codec, CodecError, Image, ImageError, QualityScale, UsageError
@@ -49,6 +49,7 @@ def evaluate(
     *,
     ends_bpp: Sequence[float] = (BD_MAX_BPP,),
     scale: int | None = None,
+    earlier: Any = None,
 ) -> Evaluation:
     """Measure the plain codec and vcframe (`codec` with `model`) on each picture.
 
@@ -57,6 +58,8 @@ def evaluate(
     each scale of the model and the codec's own, as `compress` has; given a `scale`, those at that one alone.
     Given `qualities` (numbers of the codec's own scale), vcframe is measured at exactly these, at one scale,
     and the plain codec over its whole grid. A grey model is measured on the luma of the pictures.
+    Given the JSON of an `earlier` evaluation of the same model, scales, ranges and pictures, vcframe's files
+    are those, and the plain codec alone is measured: against another of its settings.
     `on_progress` is called with (pictures done, pictures in all, file name) before each picture and once at
     the end. A picture that cannot be read or coded becomes a row with the reason. Multi-scale SSIM is NaN
     without pytorch-msssim.
@@ -79,7 +82,12 @@ def evaluate(
     chooses = scale is None and qualities is None
     multi_scale = METRICS["ms_ssim"]
     ms_ssim = (lambda a, b: math.nan) if multi_scale.unavailable() else multi_scale.measure
-    bench = _Bench(codec, plain or codec, model, scales, checked, tuple(ends_bpp), chooses, ms_ssim)
+    known = None
+    if earlier is not None:
+        same = {"model_id": model.id, "codec": codec.config(), "scales": list(scales), "chooses": chooses}
+        same |= {"ends_bpp": list(ends_bpp), "qualities": checked}
+        known = earlier_points(earlier, same)
+    bench = _Bench(codec, plain or codec, model, scales, checked, tuple(ends_bpp), chooses, ms_ssim, known)
     rows = []
     for done, path in enumerate(images):
         if on_progress:
@@ -132,6 +140,8 @@ class _Bench:
     chooses: bool
     """Whether the encoder may choose between the scales and the plain codec."""
     ms_ssim: Callable[[Image, Image], float]
+    earlier: Mapping[str, tuple[RatePoint, ...]] | None
+    """vcframe's files by the digest of the picture, where they are known."""
 
     def row(self, path: Path) -> ImageRow:
         """Measure one picture; what cannot be measured is a row too."""
@@ -141,7 +151,13 @@ class _Bench:
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
             image = luma(image) if self.model.card.channels == 1 else image
             size = image.shape[:2]
-            plain, vcframe = self._curves(image)
+            if self.earlier is None:
+                plain, vcframe = self._curves(image)
+            elif digest in self.earlier:
+                plain = self._curve(Way(image, self.plain), _grid(self.plain.quality_scale), self._is_past)
+                vcframe = list(self.earlier[digest])
+            else:
+                raise ImageError(f"{path.name} is not in the earlier result")
         except (ImageError, CodecError) as error:
             return ImageRow(path.name, digest, *size, (), (), BdResult(None, str(error), None, None))
         unjudged = BdResult(None, None, None, None)

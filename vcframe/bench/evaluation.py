@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from vcframe.codec import UsageError
 from vcframe.metrics import BdResult, RatePoint, bd_rate, best_of, pareto_front, psnr_at_bpp
 
 SCHEMA = "vcframe-evaluation"
@@ -236,6 +237,29 @@ class Evaluation:
             }
         )
         return content
+
+
+def earlier_points(content: Any, wanted: Mapping[str, Any]) -> dict[str, tuple[RatePoint, ...]]:
+    """vcframe's files in the JSON of an earlier evaluation, by the digest of the picture.
+
+    `wanted` are the entries of the JSON that must agree. Raises `UsageError` naming what does not.
+    """
+    found = (content.get("schema"), content.get("schema_version")) if isinstance(content, dict) else None
+    if found != (SCHEMA, SCHEMA_VERSION):
+        raise UsageError(f"the earlier result is no {SCHEMA} of version {SCHEMA_VERSION}: evaluate again")
+    for name, value in wanted.items():
+        if content[name] != value:
+            raise UsageError(f"the earlier result has {name} {content[name]}, not {value}: evaluate again")
+    return {
+        row["sha256"]: tuple(RatePoint(**_with_nan(point)) for point in row["vcframe"])
+        for row in content["images"]
+        if row["vcframe"]
+    }
+
+
+def _with_nan(point: dict[str, Any]) -> dict[str, Any]:
+    similarities = ("ssim", "ms_ssim")
+    return point | {name: math.nan for name in similarities if point[name] is None}
 
 
 def scale_name(scale: int | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -184,6 +184,15 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    earlier: Annotated[
+        Path | None,
+        typer.Option(
+            "--vcframe-of",
+            metavar="FILE.json",
+            help="Take vcframe's files from this earlier result and measure the plain codec alone.",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE.json", help="Also write everything there.", show_default=False),
@@ -223,6 +232,7 @@ def evaluate(
             on_progress=lambda done, total, name: bar.update(done / total, "evaluating", name),
             ends_bpp=max_bpp or (BD_MAX_BPP,),
             scale=wanted,
+            earlier=None if earlier is None else _read_json(earlier),
         )
     if out is not None:
         write_bytes(out, json.dumps(evaluation.to_json(), indent=1, allow_nan=False).encode() + b"\n")
@@ -230,6 +240,13 @@ def evaluate(
         print_json(evaluation.to_json())
     else:
         print_evaluation(evaluation, console())
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--vcframe-of {path}: not readable as JSON ({error})") from error
 
 
 def join(
