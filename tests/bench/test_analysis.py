@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import bjontegaard
@@ -102,6 +103,15 @@ def test_bytes_and_decibels_of_a_run_are_the_closed_forms(tmp_path: Path) -> Non
     webp = found[System("webp", "plain"), "psnr", "up to 0.3 bpp"]
     assert (webp.anchor, webp.rate.num_negative) == (PLAIN, 3)
     assert webp.rate.mean == pytest.approx(-25, abs=1e-2)
+
+
+def test_a_metric_where_lower_is_better_is_turned(tmp_path: Path) -> None:
+    rows = curve("made/a.png", "jpeg", "plain") + curve("made/a.png", "jpeg", "vcframe", 0.7, scale=2)
+    rows = [replace(r, metrics={"mine": 100 - r.metrics["psnr"]}) for r in rows]
+    found = {(c.system, c.range): c for c in analysed(tmp_path, rows, lower_is_better=["mine"]).comparisons}
+    assert found[NETWORKS, "all rates"].rate.mean == pytest.approx(-30, abs=1e-2)
+    as_it_is = {(c.system, c.range): c for c in analysed(tmp_path, rows).comparisons}
+    assert as_it_is[NETWORKS, "all rates"].rate.mean != pytest.approx(-30, abs=1)
 
 
 def test_vcframe_has_every_scale_and_the_codec_s_own_file(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import skimage.data
 from benchmark_suites import extended, suite_file
 from command_line import fresh_model
+from plugin_sources import plugin
 
 from vcframe import UsageError
 from vcframe.bench.plan import Plan, make_plan
@@ -60,6 +61,21 @@ class TestTasks:
         # From the worst to the best end of the codec's own scale, whichever way its numbers run.
         assert qualities(plan, "jpeg", "plain") == [1, 95]
         assert qualities(plan, "hevc", "plain") == [51, 0]
+
+    def test_the_direction_of_every_metric_is_known(self, suite_file: Path, tmp_path: Path) -> None:
+        body = """
+        @hookimpl
+        def vcframe_metrics():
+            directions = {"up": "higher", "down": "lower"}
+            return [Metric(name, "", better, lambda a, b: 0.0) for name, better in directions.items()]
+        """
+        (tmp_path / "mine.py").write_text(plugin(body=body))
+        suite = extended(
+            suite_file,
+            'methods = ["plain"]\nmetrics = ["psnr", "up", "down"]\n[codecs.webp]\nqualities = [30]\n',
+        )
+        plan = make_plan(suite, Registry.load(plugin_files=[tmp_path / "mine.py"]))
+        assert (plan.metrics, plan.lower_is_better) == (("psnr", "up", "down"), ("down",))
 
     def test_a_count_of_qualities_is_spread_over_the_unit_scale(
         self, suite_file: Path, registry: Registry

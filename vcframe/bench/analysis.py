@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -36,8 +37,8 @@ CONVENTION = (
     "Rate: the whole file with payload, in bits per pixel of the original. Deltas per picture against the "
     "anchor: PCHIP of log rate over the metric (package bjontegaard) on upper envelopes, over what both "
     "curves cover within the range, at least 3 points and 0.5 units of the metric in common. SSIM and "
-    "MS-SSIM as -10 log10(1 - x), LPIPS and DISTS as -10 log10(x). Means over pictures with a 95 % interval "
-    "by bootstrap over pictures."
+    "MS-SSIM as -10 log10(1 - x), LPIPS and DISTS as -10 log10(x), others where lower is better as -x. "
+    "Means over pictures with a 95 % interval by bootstrap over pictures."
 )
 
 
@@ -55,7 +56,8 @@ LEVELS: Mapping[str, Callable[[float], float]] = {
     "lpips": _of_distance,
     "dists": _of_distance,
 }
-"""How a metric's value becomes a number in decibels that grows with quality; others are taken as they are."""
+"""How a metric's value becomes a number in decibels that grows with quality; others are taken as they are, or
+with the sign turned where lower is better."""
 
 
 @dataclass(frozen=True, order=True)
@@ -164,7 +166,8 @@ class Analysis:
     def curves(self, metric: str) -> Curves:
         """Each system's choice of files for each picture, by growing rate; the metric stands in `psnr_db`."""
         if metric not in self._curves:
-            points = {system: _points(rows, metric) for system, rows in self.rows.items()}
+            level = self._level(metric)
+            points = {system: _points(rows, metric, level) for system, rows in self.rows.items()}
             self._curves[metric] = {
                 system: {
                     image: choice_of([*own, *self._own_files(system, image, points)])
@@ -226,9 +229,13 @@ class Analysis:
                 bpp, value, size = np.mean(
                     [[r.bpp or 0, r.metrics[metric], r.num_bytes or 0] for r in rows], axis=0
                 )
-                level = LEVELS.get(metric, float)(float(value))
+                level = self._level(metric)(float(value))
                 means.append(RatePoint(quality, round(size), float(bpp), level, math.nan, scale))
         return choice_of(means)
+
+    def _level(self, metric: str) -> Callable[[float], float]:
+        turned = metric in self.run.about.get("lower_is_better", ())
+        return LEVELS.get(metric, operator.neg if turned else float)
 
     @functools.cached_property
     def speeds(self) -> list[Speed]:
@@ -271,8 +278,7 @@ def compare(
     return Comparison(system, anchor, metric, name, rates, gains)
 
 
-def _points(rows: Iterable[Row], metric: str) -> dict[str, list[RatePoint]]:
-    level = LEVELS.get(metric, float)
+def _points(rows: Iterable[Row], metric: str, level: Callable[[float], float]) -> dict[str, list[RatePoint]]:
     points: dict[str, list[RatePoint]] = {}
     for row in rows:
         if metric in row.metrics and math.isfinite(row.metrics[metric]):

@@ -33,6 +33,8 @@ class Plan:
     paths: Mapping[str, Path]
     """By name of the picture, `set/file`."""
     metrics: tuple[str, ...]
+    lower_is_better: tuple[str, ...]
+    """Of these."""
     models: Mapping[str, dict[str, Any]]
     """Id and card by `label/method`, `label/method@quality` for a model of one quality."""
     codec_versions: Mapping[str, str]
@@ -95,7 +97,8 @@ def make_plan(
                     models[f"{label}/{method}{one}"] = system.about()
     if not tasks:
         raise UsageError(f"suite {suite.name}: nothing can run here; {'; '.join(left_out)}")
-    return Plan(suite, tuple(tasks), paths, metrics, models, versions, tuple(left_out), seconds)
+    lower = tuple(name for name in metrics if all_metrics(registry)[name].better == "lower")
+    return Plan(suite, tuple(tasks), paths, metrics, lower, models, versions, tuple(left_out), seconds)
 
 
 def suite_codecs(suite: Suite, registry: Registry) -> dict[str, SuiteCodec]:

@@ -107,6 +107,7 @@ def about(plan: Plan, settings: Settings) -> dict[str, Any]:
         "models": dict(plan.models),
         "shard": None if settings.shard == (1, 1) else shard,
         "metrics": list(plan.metrics),
+        "lower_is_better": list(plan.lower_is_better),
         "units": {"*_s": "seconds", "num_bytes": "bytes of the whole file", "peak_bytes": "bytes"},
     }
 
