@@ -16,6 +16,7 @@ from benchmark_suites import TOML, TOYS, digest, extended, suite_file, toys
 from command_line import fresh_model
 
 from vcframe import UsageError
+from vcframe.bench import measuring
 from vcframe.bench.measuring import Bench, Job, kept_name
 from vcframe.bench.plan import Plan, make_plan
 from vcframe.bench.rows import Row, Task
@@ -56,6 +57,25 @@ def keys(folder: Path) -> list[str]:
 
 
 class TestRows:
+    @pytest.mark.parametrize("timing", ["true", "false"])
+    def test_the_first_time_is_taken_after_a_rehearsal(
+        self, suite_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, timing: str
+    ) -> None:
+        shapes: list[tuple[int, ...]] = []
+        encode = measuring._encode
+        monkeypatch.setattr(
+            measuring,
+            "_encode",
+            lambda way, quality: (shapes.append(way.image.shape), encode(way, quality))[1],
+        )
+        text = f'methods = ["plain"]\ntiming = {timing}\n[codecs.webp]\nqualities = [9, 30]\n'
+        plan = make_plan(extended(suite_file, text), Registry.load())
+        run_here(plan, tmp_path / "run", Settings(1))
+        sizes = {row.task.image: (row.height, row.width, 3) for row in read_rows(tmp_path / "run")}
+        rehearsed = [shapes.pop(0)] if timing == "true" else []
+        assert all(max(shape) <= measuring.WARM_UP_SIDE for shape in rehearsed)
+        assert sorted(shapes) == sorted([*sizes.values()] * 2)
+
     def test_a_row_is_what_the_file_and_its_decoding_are(self, suite_file: Path, tmp_path: Path) -> None:
         model = fresh_model("jpeg", dead_zone=0.7)
         model.save(tmp_path / "m.safetensors")

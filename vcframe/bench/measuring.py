@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from vcframe.bench.methods import System, Workshop
 from vcframe.bench.metrics import all_metrics
 from vcframe.bench.plan import suite_codecs
@@ -42,6 +44,9 @@ class Job:
     """Folder for the coded files; None where they are not kept."""
 
 
+WARM_UP_SIDE = 128
+
+
 class Bench:
     """What a worker process holds: plugins, models and systems, loaded when a task first asks for them."""
 
@@ -52,6 +57,7 @@ class Bench:
         self._codecs = suite_codecs(job.suite, registry)
         self._metrics = [all_metrics(registry)[name] for name in job.metrics]
         self._systems: dict[tuple[str, str], list[System]] = {}
+        self._warm: set[tuple[str, str, int | None]] = set()
 
     def row(self, task: Task) -> Row:
         """Measure; whatever is raised makes a row with the reason."""
@@ -66,6 +72,7 @@ class Bench:
         image = luma(image) if self.job.suite.channels == 1 else image
         system = self._system(task)
         way = Way(image, system.codec, system.model, system.scale)
+        self._warm_up(way, task)
         coded, times = _encode(way, task.quality)
         restored, times = _decode(way, coded.data, times)
         if self.job.files is not None and task.repeat == 0:
@@ -82,6 +89,14 @@ class Bench:
             peak_bytes=_peak_bytes(),
         )
         return replace(row, **times) if self.job.suite.timing else row
+
+    def _warm_up(self, way: Way, task: Task) -> None:
+        """Code a corner once before the first time is taken: libraries load when they are first called."""
+        key = task.codec, task.method, task.scale
+        if self.job.suite.timing and key not in self._warm:
+            self._warm.add(key)
+            corner = replace(way, image=np.ascontiguousarray(way.image[:WARM_UP_SIDE, :WARM_UP_SIDE]))
+            _decode(corner, _encode(corner, task.quality)[0].data, {})
 
     def _system(self, task: Task) -> System:
         key = task.codec, task.method
