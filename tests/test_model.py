@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 import skimage.data
 import torch
+from command_line import fresh_model
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 from vcframe.codec import UsageError
 from vcframe.images import luma
 from vcframe.model import Card, Model, ModelError, find_model, list_models
-from vcframe.networks import build_networks
+from vcframe.networks import PlainDescription, build_networks
+from vcframe.networks.small import SmallDescription
+from vcframe.networks.tiles import Tiling
 from vcframe.registry import Registry
 
 REGISTRY = Registry.load()
@@ -66,6 +69,24 @@ def test_joined_models_do_what_each_did(tmp_path: Path) -> None:
     for scale, part in parts.items():
         description = part.describe(picture, 0.3, scale)
         assert np.abs(description.astype(int) - both.describe(picture, 0.3, scale)).max() <= 1
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_a_description_network_that_adds_nothing_is_not_stored(tmp_path: Path, scale: int) -> None:
+    idle = fresh_model("jpeg", scale)
+    idle.save(tmp_path / "idle.safetensors")
+    Model.joined([idle]).save(tmp_path / "small.safetensors")
+    loaded = Model.load(tmp_path / "small.safetensors")
+    sizes = [(tmp_path / name).stat().st_size for name in ("small.safetensors", "idle.safetensors")]
+    assert sizes[0] < 0.6 * sizes[1]
+    assert isinstance(loaded.networks[scale].description, PlainDescription)
+    assert loaded.id == Model.joined([idle]).id == Model.joined([loaded]).id != idle.id
+    loaded.networks[scale].description.tiling = Tiling(1, 4, 32)
+    picture = skimage.data.chelsea()[:81, :133].copy()
+    assert np.array_equal(loaded.describe(picture, 0.3, scale), idle.describe(picture, 0.3, scale))
+    with torch.no_grad():
+        idle.networks[scale].description.trunk.tail.bias[0] = 0.01  # type: ignore[union-attr,index,operator]
+    assert isinstance(Model.joined([idle]).networks[scale].description, SmallDescription)
 
 
 def test_models_that_do_not_fit_are_not_joined() -> None:

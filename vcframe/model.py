@@ -12,7 +12,7 @@ import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,7 +26,15 @@ from torch import Tensor
 
 from vcframe.codec import Codec, Image, UsageError, VcframeError
 from vcframe.images import as_colour, to_image, to_tensor, write_bytes
-from vcframe.networks import SCALES, Networks, Preset, build_networks, scaled
+from vcframe.networks import (
+    SCALES,
+    Networks,
+    PlainDescription,
+    Preset,
+    build_networks,
+    scaled,
+    without_idle,
+)
 from vcframe.networks.layers import to_luma
 from vcframe.networks.small import SmallPostProcessing
 from vcframe.networks.tiles import Area
@@ -116,7 +124,7 @@ class Model:
                     raise UsageError(f"models of different {name} cannot be joined: {ours} and {theirs}")
             if twice := sorted(networks.keys() & model.networks.keys()):
                 raise UsageError(f"scale {twice[0]} is in two of the models to be joined")
-            networks |= model.networks
+            networks |= {scale: without_idle(system) for scale, system in model.networks.items()}
             training |= model.card.training
         return cls(first.card.model_copy(update={"training": training}), networks, str(first.device))
 
@@ -221,7 +229,10 @@ class Model:
                     prefix = f"{scale}.{role}."
                     own = {k: v.float() for k, v in weights.items() if k.startswith(prefix)}
                     own = {k.removeprefix(prefix): v for k, v in own.items()}
-                    getattr(system, role).load_state_dict(own, assign=True)
+                    if role == "description" and not own:
+                        networks[scale] = replace(system, description=PlainDescription(scale))
+                    else:
+                        getattr(system, role).load_state_dict(own, assign=True)
         except RuntimeError as error:
             raise ModelError(f"{path}: weights do not fit preset {card.preset}") from error
         return cls(card, networks, device)

@@ -46,5 +46,5 @@ def test_the_table_and_the_file(
         torch.set_num_threads(threads)
     rows = capsys.readouterr().out.splitlines()[2:]
     timings = json.loads((tmp_path / "s.json").read_text())["timings"]
-    assert len(rows) == len(timings) == 1 + 2 * 2 * 2 + 2
+    assert len(rows) == len(timings) == 1 + 2 * (3 + 2) + 2
     assert "| small, scale 1/2: restore | 1 | 24x16 |" in rows[4]

@@ -37,7 +37,7 @@ from vcframe.learning.phases import (
 from vcframe.learning.sources import DeadLeavesSource, PictureSource, open_files
 from vcframe.learning.validation import Curve, gain_percent, interpolate, measure, measured_slopes
 from vcframe.model import Card, Model, find_model
-from vcframe.networks import Networks, build_networks
+from vcframe.networks import Networks, build_networks, without_idle
 from vcframe.registry import Registry
 
 CHECKPOINT = "checkpoint.pt"
@@ -358,7 +358,7 @@ class Run:
             training={config.scale: report},
             vcframe_version=vcframe.__version__,
         )
-        model = Model(card, {config.scale: self.shop.networks}, str(self.shop.engine.device))
+        model = Model(card, {config.scale: without_idle(self.shop.networks)}, str(self.shop.engine.device))
         model.save(config.out / MODEL)
         full = {**report, "model": model.id, "torch": torch.__version__, "history": state.history}
         write_bytes(config.out / REPORT, json.dumps(full, indent=1).encode())
@@ -393,7 +393,8 @@ def _take_over(model: Model, networks: Networks, config: TrainConfig, codec: Cod
         if config.schedule != "adaptation":
             # Trained anew, as the last phase: it fits the very networks before it.
             weights = {name: value for name, value in weights.items() if not name.startswith("adaptation.")}
-        getattr(networks, role).load_state_dict(weights)
+        if weights or role == "post":
+            getattr(networks, role).load_state_dict(weights)
 
 
 def _open_folder(config: TrainConfig) -> dict[str, Any] | None:

@@ -6,13 +6,13 @@ All description networks map `(x_BCHW, unit_B)` to the description, all post-pro
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from vcframe.networks.layers import count_macs, count_parameters, downsample, upsample
+from vcframe.networks.layers import PlainDescription, count_macs, count_parameters, downsample, upsample
 from vcframe.networks.paper import PaperDescription, PaperPostProcessing
 from vcframe.networks.small import SmallDescription, SmallPostProcessing
 from vcframe.networks.tiles import PictureNetwork, scaled
@@ -28,6 +28,7 @@ __all__ = [
     "SCALES",
     "NetworkCost",
     "Networks",
+    "PlainDescription",
     "Preset",
     "build_networks",
     "build_virtual_codec",
@@ -39,6 +40,7 @@ __all__ = [
     "scaled",
     "scales_of",
     "upsample",
+    "without_idle",
 ]
 
 
@@ -66,6 +68,14 @@ def build_networks(preset: Preset, scale: int, block: int, channels: int = 3) ->
         build_virtual_codec(channels),
         channels,
     )
+
+
+def without_idle(networks: Networks) -> Networks:
+    """The same system; a description network that adds nothing is plain resampling, which has no weights."""
+    description = networks.description
+    if isinstance(description, SmallDescription) and description.adds_nothing:
+        return replace(networks, description=PlainDescription(description.scale))
+    return networks
 
 
 def scales_of(preset: Preset) -> tuple[int, ...]:

@@ -6,8 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vcframe.networks.tiles import PictureNetwork, Tiling
+
 YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 """Luma and colour differences of ITU-R BT.601, full range, which most picture codecs work in."""
+
+PLAIN_REACH = 4
+"""Pixels of the smaller picture that plain resampling sees to each side, at least."""
+PLAIN_TILE_SIDE = 2048
 
 
 def to_luma(x_BCHW: Tensor) -> Tensor:
@@ -114,6 +120,19 @@ def upsample(x_BCHW: Tensor, scale: int) -> Tensor:
     if scale == 1:
         return x_BCHW
     return F.interpolate(x_BCHW, scale_factor=scale, mode="bicubic", align_corners=False)
+
+
+class PlainDescription(PictureNetwork):
+    """Plain resampling in the place of a description network."""
+
+    def __init__(self, scale: int) -> None:
+        super().__init__()
+        self.scale = scale
+        self.tiling = Tiling(1, PLAIN_REACH, PLAIN_TILE_SIDE // scale)
+
+    def forward(self, x_BCHW: Tensor, unit_B: Tensor) -> Tensor:
+        """`(B, C, H, W)` in 0..1 to `(B, C, ceil(H/scale), ceil(W/scale))` in 0..1, not rounded."""
+        return downsample(x_BCHW, self.scale).clamp(0, 1)
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -57,6 +57,11 @@ class SmallDescription(PictureNetwork):
         residual: Tensor = self.shuffle(self.trunk(blocks - 0.5, unit_B))
         return (plain + residual[..., : plain.shape[-2], : plain.shape[-1]]).clamp(0, 1)
 
+    @property
+    def adds_nothing(self) -> bool:
+        """Whether it is plain resampling still, as it was made."""
+        return not any(bool(part.any()) for part in self.trunk.tail.parameters())
+
 
 class SmallPostProcessing(PictureNetwork):
     """Bicubic enlargement of the decoded picture plus a residual.
