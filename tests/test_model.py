@@ -232,6 +232,6 @@ def test_every_shipped_model_loads_and_is_small_enough() -> None:
     shipped = {model.card.codec_name: model for model in list_models()}
     assert set(shipped) >= {"jpeg", "jpeg2000", "webp", "hevc"}
     for model in shipped.values():
-        assert model.path.stat().st_size <= 1_000_000
+        assert model.path.stat().st_size <= (1_500_000 if 4 in model.card.scales else 1_000_000)
         assert Model.load(model.path).id == model.id
         assert REGISTRY.codec_from_config(model.card.codec).config() == model.card.codec
