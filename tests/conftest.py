@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.resources
 import os
 import struct
 import sys
@@ -127,5 +128,8 @@ def no_shipped_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What is installed must not depend on what the package ships."""
     empty = tmp_path / "nothing_shipped"
     empty.mkdir()
-    monkeypatch.setattr("vcframe.model.resources.files", lambda package: empty)
+    files = importlib.resources.files
+    monkeypatch.setattr(
+        importlib.resources, "files", lambda package: empty if package == "vcframe.models" else files(package)
+    )
     monkeypatch.delenv("VCFRAME_MODELS", raising=False)

@@ -240,7 +240,7 @@ class TestCoding:
             report = json.loads(ok(*arguments, quality, "--json").stdout)
             assert (report["scale"], report["model"] is None) == (scale, scale is None)
             assert word in ok(*arguments, quality).stdout
-        assert "--scale 4: give auto, 1 or 2" in refused(*arguments, 9, "--scale", 4)
+        assert "--scale 3: give auto, 1, 2 or 4" in refused(*arguments, 9, "--scale", 3)
         assert "no networks for scale 1" in refused(*arguments, 9, "--scale", 1)
 
     def test_a_codec_without_a_place_for_the_payload(self, picture: Path, tmp_path: Path) -> None:
