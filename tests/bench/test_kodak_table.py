@@ -23,7 +23,7 @@ def result(**changes: Any) -> dict[str, Any]:
     ]
     return {
         "schema": "vcframe-evaluation",
-        "schema_version": 3,
+        "schema_version": 4,
         "scales": [2],
         "chooses": False,
         "parts": {},
@@ -83,10 +83,10 @@ def test_the_table_is_written_between_the_markers(script: ModuleType, folder: Pa
     assert "old" not in text
     rows = [line for line in text.splitlines() if line.startswith("| ")][2:]
     assert rows == [
-        "| jpeg | scale 1 | n/a | n/a | n/a | n/a .. n/a | 0 of 24 | n/a | n/a | n/a | n/a | n/a | n/a | n/a "
+        "| jpeg | scale 1 | n/a | n/a | n/a | n/a .. n/a | 0 of 24 | n/a | n/a | n/a | n/a | n/a | n/a | n/a | n/a "
         "| [0badcafe](benchmarks/results/kodak-a.json) |",
         "| webp | scale 1/2 | joint, 25 min | -12.3 % | -12.0 % | -15.0 % .. +0.3 % | 23 of 24 | 50% "
-        "| n/a | -9.9 % | +1.00 dB (22) | +1.50 dB (22) | +2.00 dB (22) | +3.00 dB (22) "
+        "| n/a | -9.9 % | -8.8 % | +1.00 dB (22) | +1.50 dB (22) | +2.00 dB (22) | +3.00 dB (22) "
         "| [0badcafe](benchmarks/results/kodak-webp.json) |",
     ]
     assert text.count("Convention: RGB PSNR.") == 1
@@ -149,8 +149,8 @@ def test_check_tells_a_stale_table_and_changes_nothing(
     ("name", "content", "message"),
     [
         ("kodak-webp.json", "{", r"kodak-webp\.json: not JSON"),
-        ("kodak-webp.json", "[]", r"kodak-webp\.json: not a vcframe-evaluation of version 3"),
-        ("kodak-webp.json", json.dumps(result(schema_version=1)), "not a vcframe-evaluation of version 3"),
+        ("kodak-webp.json", "[]", r"kodak-webp\.json: not a vcframe-evaluation of version 4"),
+        ("kodak-webp.json", json.dumps(result(schema_version=1)), "not a vcframe-evaluation of version 4"),
         ("README.md", "no markers", "the README needs a line <!-- results -->"),
     ],
 )
