@@ -1,7 +1,7 @@
-"""Write the README's results table out of benchmarks/results/kodak-*.json.
+"""Write the tables of README.md and docs/results.md out of benchmarks/results/kodak-*.json.
 
-python benchmarks/kodak_table.py            # rewrite the table in README.md
-python benchmarks/kodak_table.py --check    # exit 1 if README.md does not hold this table
+python benchmarks/kodak_table.py            # rewrite both tables
+python benchmarks/kodak_table.py --check    # exit 1 if a page does not hold its table
 """
 
 from __future__ import annotations
@@ -19,35 +19,37 @@ from vcframe.images import write_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
 START, END = "<!-- results -->", "<!-- /results -->"
+NO_NETWORKS = "no networks"
 GAIN_BPP = (0.10, 0.15, 0.20, 0.30)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Write the README's results table.")
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if README.md is stale")
-    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks/results", metavar="DIR")
-    parser.add_argument("--readme", type=Path, default=ROOT / "README.md", metavar="FILE")
+    parser = argparse.ArgumentParser(description="Write the tables of results on Kodak.")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a page is stale")
+    parser.add_argument("--root", type=Path, default=ROOT, metavar="DIR", help="of the project")
     given = parser.parse_args(arguments)
+    stale = False
     try:
-        old = given.readme.read_text(encoding="utf-8")
-        new = replace_table(old, table(read_results(given.results)))
+        results = read_results(given.root / "benchmarks/results")
+        for page, make in ((given.root / "README.md", summary), (given.root / "docs/results.md", details)):
+            old = page.read_text(encoding="utf-8")
+            new = replace_table(page, old, make(results))
+            if old != new and not given.check:
+                write_bytes(page, new.encode())
+            elif old != new:
+                print(f"{page} is stale: run python benchmarks/kodak_table.py", file=sys.stderr)
+                stale = True
     except (OSError, VcframeError) as error:
         print(f"kodak_table: {error}", file=sys.stderr)
         return 2
-    if given.check:
-        if old != new:
-            print(f"{given.readme} is stale: run python benchmarks/kodak_table.py", file=sys.stderr)
-        return int(old != new)
-    if old != new:
-        write_bytes(given.readme, new.encode())
-    return 0
+    return int(stale)
 
 
 def read_results(folder: Path) -> list[tuple[str, dict[str, Any]]]:
     """File name and content of every result, by name. Raises `UsageError` naming what is no result."""
     results = []
-    for path in sorted(folder.glob("kodak-*.json")):
+    for path in sorted(folder.glob("kodak-*.json"), key=lambda path: path.stem):
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
@@ -62,19 +64,38 @@ def read_results(folder: Path) -> list[tuple[str, dict[str, Any]]]:
     return results
 
 
-def table(results: Sequence[tuple[str, dict[str, Any]]]) -> str:
-    """The table in Markdown, with the convention and where each row comes from.
-
-    A result of an encoder that chooses has a row for that, and one for each part of the choice alone.
-    """
-    gains = [f"gain at {bpp:.2f} bpp" for bpp in GAIN_BPP]
-    head = ["codec", "scale", "trained", "BD-rate mean", "median", "quartiles", "pictures", "covered"]
-    head += ["next range", "by SSIM", "by MS-SSIM", *gains, "result"]
-    rows = [head, ["---"] * len(head)]
+def summary(results: Sequence[tuple[str, dict[str, Any]]]) -> str:
+    """One row for each result: what the encoder's choice saves, and what its settings alone do."""
+    head = ["codec", "its plain files have", "low range", "quartiles", "upper range", "low range by SSIM"]
+    rows = [[*head, "settings alone", "result"], ["---", "---", *["---:"] * 5, "---"]]
     for name, content in results:
-        rows.append(_row(name, content, None))
-        rows += [_row(name, content, part) for part in content["parts"]]
-    lines = ["| " + " | ".join(cells) + " |" for cells in rows]
+        low, alone = content["summary"], content["parts"].get(NO_NETWORKS)
+        rows.append(
+            [
+                content["codec"]["codec"],
+                _options(_differences(content)) or ("the same settings" if alone is None else ""),
+                f"**{_percent(low['mean'])}**",
+                f"{_percent(low['lower_quartile'])} .. {_percent(low['upper_quartile'])}",
+                _next_range(content, None).partition(" (")[0],
+                _percent(low["ssim_mean"]),
+                "" if alone is None else _percent(alone["summary"]["mean"]),
+                f"[{Path(name).stem}](benchmarks/results/{name})",
+            ]
+        )
+    return _markdown(rows)
+
+
+def details(results: Sequence[tuple[str, dict[str, Any]]]) -> str:
+    """A table for each result: the encoder's choice, then each part of it alone."""
+    gains = [f"gain at {bpp:.2f} bpp" for bpp in GAIN_BPP]
+    head = ["scale", "trained", "BD-rate mean", "median", "quartiles", "pictures", "covered"]
+    head += ["next range", "by SSIM", "by MS-SSIM", *gains]
+    lines = []
+    for name, content in results:
+        rows = [_row(content, part) for part in (None, *content["parts"])]
+        lines += [f"### {_codec(content)}", ""]
+        lines += [_markdown([head, ["---"] * len(head), *rows]), ""]
+        lines += [f"Model {content['model_id']}, [{Path(name).stem}](benchmarks/results/{name}).", ""]
     conventions = dict.fromkeys(content["convention"] for _, content in results)
     notes = [f"Convention: {convention}." for convention in conventions]
     notes.append("Covered: share of that PSNR range that both curves reach, mean over the pictures counted.")
@@ -83,19 +104,19 @@ def table(results: Sequence[tuple[str, dict[str, Any]]]) -> str:
         "By SSIM, by MS-SSIM: mean BD-rate of the first range with that in decibels in the place of PSNR."
     )
     notes.append("Gain: mean PSNR at equal bytes, with the number of pictures on which both are defined.")
-    return "\n".join([*lines, "", *notes])
+    return "\n".join([*lines, *(f"- {note}" for note in notes)])
 
 
-def replace_table(readme: str, new_table: str) -> str:
-    """`readme` with what stands between the markers replaced. Raises `UsageError` without the markers."""
-    before, start, rest = readme.partition(START)
+def replace_table(page: Path, text: str, new_table: str) -> str:
+    """`text` with what stands between the markers replaced. Raises `UsageError` without the markers."""
+    before, start, rest = text.partition(START)
     _, end, after = rest.partition(END)
     if not (start and end):
-        raise UsageError(f"the README needs a line {START} and, below it, a line {END}")
+        raise UsageError(f"{page} needs a line {START} and, below it, a line {END}")
     return f"{before}{START}\n\n{new_table}\n\n{END}{after}"
 
 
-def _row(name: str, content: dict[str, Any], part: str | None) -> list[str]:
+def _row(content: dict[str, Any], part: str | None) -> list[str]:
     """A result: the whole of it, or one part of the choice."""
     view = content if part is None else content["parts"][part]
     summary, card = view["summary"], content["card"]
@@ -104,7 +125,6 @@ def _row(name: str, content: dict[str, Any], part: str | None) -> list[str]:
     scales = [scale_name(scale) for scale in view["scales"]]
     chosen = "chosen: " + ", ".join([*(scale.removeprefix("scale ") for scale in scales), "plain"])
     return [
-        _codec(content["codec"], content["plain"]),
         part or (chosen if content["chooses"] else scales[0]),
         _trained([card["training"][str(scale)] for scale in view["scales"]]),
         _percent(summary["mean"]),
@@ -116,16 +136,25 @@ def _row(name: str, content: dict[str, Any], part: str | None) -> list[str]:
         _percent(summary["ssim_mean"]),
         _percent(summary.get("ms_ssim_mean")),
         *(_gain(rates[bpp]) for bpp in GAIN_BPP),
-        f"[{content['model_id']}](benchmarks/results/{name})",
     ]
 
 
-def _codec(config: dict[str, Any], plain: dict[str, Any]) -> str:
+def _codec(content: dict[str, Any]) -> str:
     """The codec with its options, and those of the plain codec where they differ."""
-    ours, theirs = config["options"], plain["options"]
-    other = {key: value for key, value in theirs.items() if ours[key] != value}
-    text = f"{config['codec']} ({_options(ours)})" if ours else str(config["codec"])
+    ours, other = content["codec"]["options"], _differences(content)
+    name = str(content["codec"]["codec"])
+    text = f"{name} ({_options(ours)})" if ours else name
     return f"{text} against {_options(other)}" if other else text
+
+
+def _differences(content: dict[str, Any]) -> dict[str, Any]:
+    """Options of the plain codec that are not those of the codec with networks."""
+    ours = content["codec"]["options"]
+    return {key: value for key, value in content["plain"]["options"].items() if ours[key] != value}
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
 
 
 def _options(options: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The script that writes the README's table out of committed results."""
+"""The script that writes the tables of results out of committed files."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from benchmark_scripts import load_script
+
+WEBP = "benchmarks/results/kodak-webp.json"
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +54,11 @@ def result(**changes: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "kodak-webp.json").write_text(json.dumps(result()))
+    results = tmp_path / "benchmarks/results"
+    results.mkdir(parents=True)
+    (results / "kodak-webp.json").write_text(json.dumps(result()))
     nothing = {"num_images": 0, "plain_psnr_db": None, "vcframe_psnr_db": None}
-    (tmp_path / "kodak-a.json").write_text(
+    (results / "kodak-a.json").write_text(
         json.dumps(
             result(
                 codec={"codec": "jpeg", "options": {}},
@@ -65,30 +69,53 @@ def folder(tmp_path: Path) -> Path:
             )
         )
     )
-    (tmp_path / "set7-jpeg.json").write_text("not read")
-    (tmp_path / "README.md").write_text("# Top\n<!-- results -->\nold\n<!-- /results -->\n\nEnd\n")
+    (results / "set7-jpeg.json").write_text("not read")
+    (tmp_path / "docs").mkdir()
+    for page in ("README.md", "docs/results.md"):
+        (tmp_path / page).write_text("# Top\n<!-- results -->\nold\n<!-- /results -->\n\nEnd\n")
     return tmp_path
 
 
 def run(script: ModuleType, folder: Path, *arguments: str) -> int:
-    given = ["--results", str(folder), "--readme", str(folder / "README.md"), *arguments]
-    return int(script.main(given))
+    return int(script.main(["--root", str(folder), *arguments]))
 
 
-def test_the_table_is_written_between_the_markers(script: ModuleType, folder: Path) -> None:
+def rows(page: Path) -> list[list[str]]:
+    """The cells of every row of a page's tables, without their heads."""
+    lines = [line for line in page.read_text().splitlines() if line.startswith("| ")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [row for row in cells if row[0] not in ("scale", "---")]
+
+
+def test_the_tables_are_written_between_the_markers(script: ModuleType, folder: Path) -> None:
     assert run(script, folder) == 0
+    for page in ("README.md", "docs/results.md"):
+        text = (folder / page).read_text()
+        assert text.startswith("# Top\n<!-- results -->\n\n")
+        assert text.endswith("<!-- /results -->\n\nEnd\n")
+        assert "old" not in text
     text = (folder / "README.md").read_text()
-    assert text.startswith("# Top\n<!-- results -->\n\n| codec |")
-    assert text.endswith("<!-- /results -->\n\nEnd\n")
-    assert "old" not in text
-    rows = [line for line in text.splitlines() if line.startswith("| ")][2:]
-    assert rows == [
-        "| jpeg | scale 1 | n/a | n/a | n/a | n/a .. n/a | 0 of 24 | n/a | n/a | n/a | n/a | n/a | n/a | n/a "
-        "| n/a | [0badcafe](benchmarks/results/kodak-a.json) |",
-        "| webp | scale 1/2 | joint, 25 min | -12.3 % | -12.0 % | -15.0 % .. +0.3 % | 23 of 24 | 50% "
-        "| n/a | -9.9 % | -8.8 % | +1.00 dB (22) | +1.50 dB (22) | +2.00 dB (22) | +3.00 dB (22) "
-        "| [0badcafe](benchmarks/results/kodak-webp.json) |",
+    assert text.splitlines()[5:7] == [
+        "| jpeg | the same settings | **n/a** | n/a .. n/a | n/a | n/a |  "
+        "| [kodak-a](benchmarks/results/kodak-a.json) |",
+        "| webp | the same settings | **-12.3 %** | -15.0 % .. +0.3 % | n/a | -9.9 % |  "
+        "| [kodak-webp](benchmarks/results/kodak-webp.json) |",
     ]
+    text = (folder / "docs/results.md").read_text()
+    jpeg, webp = rows(folder / "docs/results.md")
+    assert jpeg == ["scale 1", "n/a", "n/a", "n/a", "n/a .. n/a", "0 of 24", *["n/a"] * 8]
+    assert webp[:7] == [
+        "scale 1/2",
+        "joint, 25 min",
+        "-12.3 %",
+        "-12.0 %",
+        "-15.0 % .. +0.3 %",
+        "23 of 24",
+        "50%",
+    ]
+    assert webp[7:10] == ["n/a", "-9.9 %", "-8.8 %"]
+    assert webp[10:] == ["+1.00 dB (22)", "+1.50 dB (22)", "+2.00 dB (22)", "+3.00 dB (22)"]
+    assert "Model 0badcafe, [kodak-webp](benchmarks/results/kodak-webp.json)." in text
     assert text.count("Convention: RGB PSNR.") == 1
 
 
@@ -96,21 +123,38 @@ def test_another_plain_codec_an_earlier_model_and_a_later_range_are_named(
     script: ModuleType, folder: Path
 ) -> None:
     upper = result()["summary"] | {"mean": -6.66}
-    (folder / "kodak-webp.json").write_text(
+    alone = {
+        "scales": [],
+        "summary": result()["summary"] | {"mean": -2.5},
+        "fixed_rates": result()["fixed_rates"],
+    }
+    (folder / WEBP).write_text(
         json.dumps(
             result(
                 codec={"codec": "jpeg", "options": {"flat": 0.75, "progressive": "auto"}},
                 plain={"codec": "jpeg", "options": {"flat": 0.0, "progressive": "auto"}},
                 card={"training": {"2": {"schedule": "post", "minutes": 45.1, "start": "c0ffee00"}}},
-                later_ranges=[{"span": [0.3, 0.8], "summary": upper, "parts": {}}],
+                later_ranges=[
+                    {"span": [0.3, 0.8], "summary": upper, "parts": {"no networks": {"summary": upper}}}
+                ],
+                parts={"no networks": alone},
             )
         )
     )
     run(script, folder)
-    (row,) = [line for line in (folder / "README.md").read_text().splitlines() if "0.75" in line]
-    assert row.startswith("| jpeg (flat=0.75, progressive=auto) against flat=0.0 | scale 1/2 | ")
-    assert "| post, 45 min after c0ffee00 |" in row
-    assert "| -6.7 % (0.8 bpp) |" in row
+    brief = (folder / "README.md").read_text()
+    assert (
+        "| jpeg | flat=0.0 | **-12.3 %** | -15.0 % .. +0.3 % | -6.7 % | -9.9 % | -2.5 % | [kodak-webp]"
+        in brief
+    )
+    assert (
+        "### jpeg (flat=0.75, progressive=auto) against flat=0.0\n"
+        in (folder / "docs/results.md").read_text()
+    )
+    _, chosen, plain = rows(folder / "docs/results.md")
+    assert chosen[1] == "post, 45 min after c0ffee00"
+    assert chosen[7] == "-6.7 % (0.8 bpp)"
+    assert plain[:3] == ["no networks", "n/a", "-2.5 %"]
 
 
 def test_a_choosing_encoder_has_a_row_of_its_own_before_each_scale(script: ModuleType, folder: Path) -> None:
@@ -122,10 +166,9 @@ def test_a_choosing_encoder_has_a_row_of_its_own_before_each_scale(script: Modul
         chooses=True,
         parts={"scale 1": {"scales": [1], **view}, "scale 1/2": {"scales": [2], **view}},
     )
-    (folder / "kodak-webp.json").write_text(json.dumps(both))
+    (folder / WEBP).write_text(json.dumps(both))
     run(script, folder)
-    rows = [line.split(" | ") for line in (folder / "README.md").read_text().splitlines()]
-    assert [row[1:4] for row in rows if row[0] == "| webp"] == [
+    assert [row[:3] for row in rows(folder / "docs/results.md")[1:]] == [
         ["chosen: 1, 1/2, plain", "joint, 20 min", "-12.3 %"],
         ["scale 1", "joint, 8 min", "-3.0 %"],
         ["scale 1/2", "joint, 12 min", "-3.0 %"],
@@ -141,17 +184,17 @@ def test_check_tells_a_stale_table_and_changes_nothing(
     assert (folder / "README.md").read_text() == before
     run(script, folder)
     assert run(script, folder, "--check") == 0
-    (folder / "kodak-webp.json").write_text(json.dumps(result(model_id="12345678")))
+    (folder / WEBP).write_text(json.dumps(result(model_id="12345678")))
     assert run(script, folder, "--check") == 1
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("kodak-webp.json", "{", r"kodak-webp\.json: not JSON"),
-        ("kodak-webp.json", "[]", r"kodak-webp\.json: not a vcframe-evaluation of version 4"),
-        ("kodak-webp.json", json.dumps(result(schema_version=1)), "not a vcframe-evaluation of version 4"),
-        ("README.md", "no markers", "the README needs a line <!-- results -->"),
+        (WEBP, "{", r"kodak-webp\.json: not JSON"),
+        (WEBP, "[]", r"kodak-webp\.json: not a vcframe-evaluation of version 4"),
+        (WEBP, json.dumps(result(schema_version=1)), "not a vcframe-evaluation of version 4"),
+        ("README.md", "no markers", r"README\.md needs a line <!-- results -->"),
     ],
 )
 def test_what_is_no_result_or_readme_is_named(
@@ -172,7 +215,7 @@ def test_what_is_no_result_or_readme_is_named(
 def test_no_results_is_an_error(
     script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "README.md").write_text("<!-- results --><!-- /results -->")
+    (tmp_path / "benchmarks/results").mkdir(parents=True)
     assert run(script, tmp_path) == 2
     assert "no kodak-*.json" in capsys.readouterr().err
 
