@@ -6,9 +6,12 @@ section 2.7.1.5) tells readers to ignore.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as package_version
 from typing import Literal
 
 import numpy as np
@@ -63,12 +66,17 @@ class WebpCodec(Codec):
                     image, level=quality, lossless=False, method=self.options.method, numthreads=1
                 )
             )
+        except CodecError:
+            raise
         except Exception as error:
             raise CodecError(f"webp: encoding failed: {error}") from error
 
     def _encode_tuned(self, image: Image, quality: float) -> bytes:
         """By the bindings that reach all of libwebp's settings: imagecodecs has but quality and method."""
-        import webp
+        try:
+            import webp
+        except ImportError as error:
+            raise CodecError(f"webp: tune=psnr: {error}; install it with: pip install webp") from error
 
         config = webp.WebPConfig.new(quality=quality, lossless=False)
         settings = config.ptr
@@ -100,10 +108,15 @@ class WebpCodec(Codec):
         return np.ascontiguousarray(image)
 
     def version(self) -> str:
-        """The libwebp inside imagecodecs."""
+        """The libwebp inside imagecodecs, and the package that tunes."""
         import imagecodecs
 
-        return f"{imagecodecs.webp_version()} (imagecodecs {imagecodecs.__version__})"
+        version = f"{imagecodecs.webp_version()} (imagecodecs {imagecodecs.__version__})"
+        if self.options.tune == "default":
+            return version
+        with contextlib.suppress(PackageNotFoundError):
+            version += f", webp {package_version('webp')}"
+        return version
 
     def probe(self, data: bytes) -> tuple[int, int, int]:
         """Read the size from the first chunk: VP8, VP8L or VP8X."""

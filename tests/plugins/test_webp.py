@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 from typing import Any
 
 import numpy as np
@@ -112,3 +113,9 @@ def test_a_huge_canvas_is_refused() -> None:
     data[24:30] = b"\xff" * 6
     with pytest.raises(CodecError, match="header claims 16777216x16777216"):
         make_codec("webp").decode(bytes(data))
+
+
+def test_tuning_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "webp", None)
+    with pytest.raises(CodecError, match="webp: tune=psnr: .*; install it with: pip install webp"):
+        make_codec("webp", tune="psnr").encode(colour(), 30)
