@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,8 @@ SCHEMA_VERSION = 1
 """Of `run.json`."""
 
 ABOUT, ROWS, FILES = "run.json", "rows.jsonl", "files"
+PACKED_ROWS = f"{ROWS}.gz"
+"""What `gzip` makes of the rows, for keeping; it is read, never written."""
 
 
 def open_run(folder: Path, about: dict[str, Any]) -> dict[str, Row]:
@@ -83,13 +87,18 @@ def read_about(folder: Path) -> dict[str, Any]:
 
 def read_rows(folder: Path) -> Iterator[Row]:
     """The rows in the order of finishing, less a half line at the end; raises `UsageError` for a bad one."""
-    path = folder / ROWS
-    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-    for number, line in enumerate(text.split("\n")[:-1], 1):
+    for name in (PACKED_ROWS, ROWS):
+        path = folder / name
         try:
-            yield Row.from_json(line)
-        except ValueError as error:
-            raise UsageError(f"{path} line {number}: {error}") from error
+            data = path.read_bytes() if path.exists() else b""
+            text = (gzip.decompress(data) if name == PACKED_ROWS else data).decode(errors="replace")
+        except (OSError, EOFError, zlib.error) as error:
+            raise UsageError(f"{path}: {error}") from error
+        for number, line in enumerate(text.split("\n")[:-1], 1):
+            try:
+                yield Row.from_json(line)
+            except ValueError as error:
+                raise UsageError(f"{path} line {number}: {error}") from error
 
 
 def latest_rows(rows: Iterable[Row]) -> dict[str, Row]:

@@ -1,49 +1,62 @@
-"""Write the tables of README.md and docs/results.md out of benchmarks/results/kodak-*.json.
+"""Write the tables and curves of README.md and docs/ out of what is committed in benchmarks/results.
 
-python benchmarks/kodak_table.py            # rewrite both tables
-python benchmarks/kodak_table.py --check    # exit 1 if a page does not hold its table
+python benchmarks/tables.py            # rewrite them
+python benchmarks/tables.py --check    # exit 1 if one is stale
+
+`kodak-*.json` are of `vcframe evaluate`, folders in `runs/` of `vcframe bench run`, their rows packed by
+`gzip -9n`.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import io
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from vcframe.bench.analysis import CHOOSING, PLAIN, RANGES, Analysis, System, compare
 from vcframe.bench.evaluation import SCHEMA, SCHEMA_VERSION, scale_name
+from vcframe.bench.report.content import headline
+from vcframe.bench.runs import Run, read_run
 from vcframe.codec import UsageError, VcframeError
 from vcframe.images import write_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
-START, END = "<!-- results -->", "<!-- /results -->"
 NO_NETWORKS = "no networks"
 GAIN_BPP = (0.10, 0.15, 0.20, 0.30)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Write the tables of results on Kodak.")
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a page is stale")
+    parser = argparse.ArgumentParser(description="Write the tables and curves of committed results.")
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if something is stale")
     parser.add_argument("--root", type=Path, default=ROOT, metavar="DIR", help="of the project")
     given = parser.parse_args(arguments)
-    stale = False
+    readme, page = given.root / "README.md", given.root / "docs/results.md"
     try:
         results = read_results(given.root / "benchmarks/results")
-        for page, make in ((given.root / "README.md", summary), (given.root / "docs/results.md", details)):
-            old = page.read_text(encoding="utf-8")
-            new = replace_table(page, old, make(results))
-            if old != new and not given.check:
-                write_bytes(page, new.encode())
-            elif old != new:
-                print(f"{page} is stale: run python benchmarks/kodak_table.py", file=sys.stderr)
-                stale = True
+        runs = [read_run(folder) for folder in sorted((given.root / "benchmarks/results/runs").glob("*/"))]
+        pages = {
+            readme: replace_part(readme, "results", summary(results)),
+            page: replace_part(page, "results", details(results)),
+        }
+        pages[page] = replace_part(page, "runs", "\n\n".join(map(run_details, runs)), pages[page])
+        stale = [path for path, text in pages.items() if path.read_text(encoding="utf-8") != text]
+        pictures = {given.root / f"docs/{run.name}.svg": run for run in runs}
+        stale += [path for path, run in pictures.items() if not (path.exists() and is_of(path, run))]
+        for path in stale:
+            if given.check:
+                print(f"{path} is stale: run python benchmarks/tables.py", file=sys.stderr)
+            else:
+                write_bytes(path, pages[path].encode() if path in pages else curves(pictures[path]))
     except (OSError, VcframeError) as error:
-        print(f"kodak_table: {error}", file=sys.stderr)
+        print(f"tables: {error}", file=sys.stderr)
         return 2
-    return int(stale)
+    return int(given.check and bool(stale))
 
 
 def read_results(folder: Path) -> list[tuple[str, dict[str, Any]]]:
@@ -107,13 +120,81 @@ def details(results: Sequence[tuple[str, dict[str, Any]]]) -> str:
     return "\n".join([*lines, *(f"- {note}" for note in notes)])
 
 
-def replace_table(page: Path, text: str, new_table: str) -> str:
-    """`text` with what stands between the markers replaced. Raises `UsageError` without the markers."""
-    before, start, rest = text.partition(START)
-    _, end, after = rest.partition(END)
+def run_details(run: Run) -> str:
+    """A run's sentence and curves, and every system against its own plain codec and against the first one."""
+    analysis = Analysis(run)
+    metric, ranges = analysis.metrics[0], list(RANGES)[:2]
+    head = ["codec", "method", *(f"{name}, against its plain codec" for name in ranges)]
+    rows = [[*head, f"{ranges[0]}, against {analysis.anchor}"], ["---", "---", "---:", "---:", "---:"]]
+
+    def saved(system: System, anchor: System | None, name: str) -> str:
+        if anchor is None or anchor not in analysis.rows or anchor == system:
+            return ""
+        pair = analysis.curves(metric)[anchor], analysis.curves(metric)[system]
+        rate = compare(*pair, system, anchor, metric, name).rate
+        if rate.mean is None or rate.low is None or rate.high is None:
+            return "n/a"
+        counted = rate.num_images - rate.num_missing
+        share = "" if not rate.num_missing else f", {counted} of {rate.num_images}"
+        return f"{rate.mean:+.1f} % ({rate.low:+.1f} .. {rate.high:+.1f}{share})"
+
+    for system in analysis.systems:
+        own = [saved(system, system.plain, name) for name in ranges]
+        rows.append([system.codec, system.method, *own, saved(system, analysis.anchor, ranges[0])])
+    lines = [f"### {run.name}", "", headline(analysis), ""]
+    lines += [f"![Mean rate-distortion curves of {run.name}]({run.name}.svg)", "", _markdown(rows), ""]
+    lines += [f"`{run.about['command']}`, {len(run.measured)} files, {len(run.failures)} failures, "]
+    lines[-1] += f"commit {str(run.about['commit'])[:8]}: [rows](benchmarks/results/runs/{run.folder.name})."
+    return "\n".join(lines)
+
+
+def curves(run: Run) -> bytes:
+    """Mean PSNR over mean rate of every system as SVG: `vcframe` solid, the plain codecs dashed."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    analysis = Analysis(run)
+    metric = analysis.metrics[0]
+    with mpl.rc_context({"svg.hashsalt": run.name, "svg.fonttype": "none", "font.size": 9}):
+        figure = Figure(figsize=(8, 5), layout="constrained")
+        axes = figure.subplots()
+        palette = mpl.colormaps["tab20" if len(analysis.codecs) > 10 else "tab10"]
+        for number, codec in enumerate(analysis.codecs):
+            for method, style in ((PLAIN, "--"), (CHOOSING, "-")):
+                if (system := System(codec, method)) in analysis.rows:
+                    points = analysis.mean_curve(system, metric)
+                    line = [p.bpp for p in points], [p.psnr_db for p in points]
+                    axes.plot(*line, style, color=palette(number), label=str(system), linewidth=1.3)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.set_xlabel("bits per pixel, whole files")
+        axes.set_ylabel("PSNR in dB" if metric == "psnr" else metric)
+        axes.grid(visible=True, which="both", linewidth=0.3)
+        axes.legend(fontsize=8)
+        out = io.BytesIO()
+        figure.savefig(out, format="svg", metadata={"Date": None, "Description": digest(run)})
+        return out.getvalue()
+
+
+def digest(run: Run) -> str:
+    """Of everything that a run's curves are drawn from."""
+    rows = sorted(row.to_json() for row in run.rows)
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+
+
+def is_of(picture: Path, run: Run) -> bool:
+    """Whether a picture was drawn from this run."""
+    return digest(run) in picture.read_text(encoding="utf-8")
+
+
+def replace_part(page: Path, name: str, new: str, text: str | None = None) -> str:
+    """The page, or `text` of it, with what stands between the markers replaced; `UsageError` without them."""
+    begin, finish = f"<!-- {name} -->", f"<!-- /{name} -->"
+    before, start, rest = (page.read_text(encoding="utf-8") if text is None else text).partition(begin)
+    _, end, after = rest.partition(finish)
     if not (start and end):
-        raise UsageError(f"{page} needs a line {START} and, below it, a line {END}")
-    return f"{before}{START}\n\n{new_table}\n\n{END}{after}"
+        raise UsageError(f"{page} needs a line {begin} and, below it, a line {finish}")
+    return f"{before}{begin}\n\n{new}\n\n{finish}{after}"
 
 
 def _row(content: dict[str, Any], part: str | None) -> list[str]:

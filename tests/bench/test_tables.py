@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from benchmark_runs import curve, write_run
 from benchmark_scripts import load_script
 
 WEBP = "benchmarks/results/kodak-webp.json"
@@ -15,7 +17,7 @@ WEBP = "benchmarks/results/kodak-webp.json"
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    return load_script("kodak_table")
+    return load_script("tables")
 
 
 def result(**changes: Any) -> dict[str, Any]:
@@ -71,12 +73,13 @@ def folder(tmp_path: Path) -> Path:
     )
     (results / "set7-jpeg.json").write_text("not read")
     (tmp_path / "docs").mkdir()
-    for page in ("README.md", "docs/results.md"):
-        (tmp_path / page).write_text("# Top\n<!-- results -->\nold\n<!-- /results -->\n\nEnd\n")
+    text = "# Top\n<!-- results -->\nold\n<!-- /results -->\n\nEnd\n"
+    (tmp_path / "README.md").write_text(text)
+    (tmp_path / "docs/results.md").write_text(f"{text}<!-- runs -->\n<!-- /runs -->\n")
     return tmp_path
 
 
-def run(script: ModuleType, folder: Path, *arguments: str) -> int:
+def run_script(script: ModuleType, folder: Path, *arguments: str) -> int:
     return int(script.main(["--root", str(folder), *arguments]))
 
 
@@ -88,11 +91,11 @@ def rows(page: Path) -> list[list[str]]:
 
 
 def test_the_tables_are_written_between_the_markers(script: ModuleType, folder: Path) -> None:
-    assert run(script, folder) == 0
+    assert run_script(script, folder) == 0
     for page in ("README.md", "docs/results.md"):
         text = (folder / page).read_text()
         assert text.startswith("# Top\n<!-- results -->\n\n")
-        assert text.endswith("<!-- /results -->\n\nEnd\n")
+        assert "<!-- /results -->\n\nEnd\n" in text
         assert "old" not in text
     text = (folder / "README.md").read_text()
     assert text.splitlines()[5:7] == [
@@ -141,7 +144,7 @@ def test_another_plain_codec_an_earlier_model_and_a_later_range_are_named(
             )
         )
     )
-    run(script, folder)
+    run_script(script, folder)
     brief = (folder / "README.md").read_text()
     assert (
         "| jpeg | flat=0.0 | **-12.3 %** | -15.0 % .. +0.3 % | -6.7 % | -9.9 % | -2.5 % | [kodak-webp]"
@@ -167,7 +170,7 @@ def test_a_choosing_encoder_has_a_row_of_its_own_before_each_scale(script: Modul
         parts={"scale 1": {"scales": [1], **view}, "scale 1/2": {"scales": [2], **view}},
     )
     (folder / WEBP).write_text(json.dumps(both))
-    run(script, folder)
+    run_script(script, folder)
     assert [row[:3] for row in rows(folder / "docs/results.md")[1:]] == [
         ["chosen: 1, 1/2, plain", "joint, 20 min", "-12.3 %"],
         ["scale 1", "joint, 8 min", "-3.0 %"],
@@ -175,17 +178,38 @@ def test_a_choosing_encoder_has_a_row_of_its_own_before_each_scale(script: Modul
     ]
 
 
+def test_a_suites_rows_become_a_table_and_a_picture(script: ModuleType, folder: Path) -> None:
+    pytest.importorskip("matplotlib")
+    made = [row for image in "ab" for row in curve(f"made/{image}.png", "webp", "plain")]
+    made += [row for image in "ab" for row in curve(f"made/{image}.png", "webp", "vcframe", 0.8, scale=2)]
+    run = write_run(folder / "benchmarks/results/runs/made", made, ("webp",))
+    packed = gzip.compress((run / "rows.jsonl").read_bytes())
+    (run / "rows.jsonl").unlink()
+    (run / "rows.jsonl.gz").write_bytes(packed)
+    assert run_script(script, folder) == 0
+    text = (folder / "docs/results.md").read_text()
+    assert "webp | vcframe | -20.0 % (-20.0 .. -20.0) | -20.0 % (-20.0 .. -20.0) |" in text
+    assert "`vcframe bench run made --out made`, 24 files, 0 failures" in text
+    picture = folder / "docs/made.svg"
+    assert "vcframe webp" in picture.read_text()
+    assert run_script(script, folder, "--check") == 0
+    picture.write_text(picture.read_text().replace(script.digest(script.read_run(run)), "another"))
+    assert run_script(script, folder, "--check") == 1
+    (run / "rows.jsonl.gz").write_bytes(packed[:-9])
+    assert run_script(script, folder) == 2
+
+
 def test_check_tells_a_stale_table_and_changes_nothing(
     script: ModuleType, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = (folder / "README.md").read_text()
-    assert run(script, folder, "--check") == 1
+    assert run_script(script, folder, "--check") == 1
     assert "README.md is stale" in capsys.readouterr().err
     assert (folder / "README.md").read_text() == before
-    run(script, folder)
-    assert run(script, folder, "--check") == 0
+    run_script(script, folder)
+    assert run_script(script, folder, "--check") == 0
     (folder / WEBP).write_text(json.dumps(result(model_id="12345678")))
-    assert run(script, folder, "--check") == 1
+    assert run_script(script, folder, "--check") == 1
 
 
 @pytest.mark.parametrize(
@@ -208,7 +232,7 @@ def test_what_is_no_result_or_readme_is_named(
     import re
 
     (folder / name).write_text(content)
-    assert run(script, folder) == 2
+    assert run_script(script, folder) == 2
     assert re.search(message, capsys.readouterr().err)
 
 
@@ -216,7 +240,7 @@ def test_no_results_is_an_error(
     script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "benchmarks/results").mkdir(parents=True)
-    assert run(script, tmp_path) == 2
+    assert run_script(script, tmp_path) == 2
     assert "no kodak-*.json" in capsys.readouterr().err
 
 
