@@ -68,8 +68,7 @@ def read_results(folder: Path) -> list[tuple[str, dict[str, Any]]]:
         except ValueError as error:
             raise UsageError(f"{path}: not JSON ({error})") from error
         found = (content.get("schema"), content.get("schema_version")) if isinstance(content, dict) else None
-        # Version 3 lacks MS-SSIM and nothing else.
-        if found not in ((SCHEMA, 3), (SCHEMA, SCHEMA_VERSION)):
+        if found != (SCHEMA, SCHEMA_VERSION):
             raise UsageError(f"{path}: not a {SCHEMA} of version {SCHEMA_VERSION}; evaluate again")
         results.append((path.name, content))
     if not results:
@@ -215,7 +214,7 @@ def _row(content: dict[str, Any], part: str | None) -> list[str]:
         "n/a" if summary["covered"] is None else f"{summary['covered']:.0%}",
         _next_range(content, part),
         _percent(summary["ssim_mean"]),
-        _percent(summary.get("ms_ssim_mean")),
+        _percent(summary["ms_ssim_mean"]),
         *(_gain(rates[bpp]) for bpp in GAIN_BPP),
     ]
 
