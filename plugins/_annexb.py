@@ -1,4 +1,4 @@
-"""What H.264 and H.265 share: byte streams of NAL units (annex B of both), and the bits inside.
+"""What H.264, H.265 and H.266 share: byte streams of NAL units (their annex B), and the bits inside.
 
 Every file of ours ends with a closing NAL unit: FFmpeg conceals a missing end without a word, so a file
 without it is known to be truncated. Its one byte also holds what the cropping window, which counts chroma
@@ -90,7 +90,7 @@ def unescape(body: bytes) -> bytes:
 
 
 def escape(body: bytes) -> bytes:
-    """Insert emulation prevention bytes (clause 7.4.1 of H.264, 7.4.2 of H.265)."""
+    """Insert emulation prevention bytes (clause 7.4.1 of H.264, 7.4.2 of H.265 and H.266)."""
     out = bytearray()
     zeros = 0
     for byte in body:
@@ -115,6 +115,10 @@ class Bits:
         if self.position > len(self.bits):
             raise ValueError("past the end")
         return int("0" + self.bits[self.position - count : self.position], 2)
+
+    def align(self) -> None:
+        """Go on to the next byte, if not at the beginning of one."""
+        self.fixed(-self.position % 8)
 
     def golomb(self) -> int:
         """The descriptor ue(v), an exponential Golomb code (clause 9.1 of H.264, 9.2 of H.265)."""

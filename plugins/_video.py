@@ -1,7 +1,7 @@
 """One picture through a video codec of FFmpeg (PyAV): planes, frames, and the two calls.
 
 Colour is full-range BT.601 YCbCr, converted by OpenCV in fixed point. `chroma` is `chroma_format_idc` of
-ITU-T H.264 and H.265: 0 grey, 1 for 4:2:0, 3 for 4:4:4.
+ITU-T H.264, H.265 and H.266: 0 grey, 1 for 4:2:0, 3 for 4:4:4.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from vcframe import CodecError, Image
 FORMATS = {0: "gray", 1: "yuv420p", 3: "yuv444p"}
 FULL_RANGE, BT601 = 2, 6
 """FFmpeg's AVCOL_RANGE_JPEG and AVCOL_SPC_SMPTE170M."""
+WHITE = 1023 << 6
+"""In 16 bits, so that the upper 10 of them are full range."""
 
 
 def padded(image: Image, minimum: int, multiple: int) -> Image:
@@ -24,21 +26,27 @@ def padded(image: Image, minimum: int, multiple: int) -> Image:
     return np.pad(image, extra + [(0, 0)] * (image.ndim - 2), mode="edge")
 
 
-def to_planes(image: Image, chroma: int) -> list[Image]:
-    """Luma, then Cb and Cr; 4:2:0 averages 2x2, with the edge repeated where a side is odd."""
+def to_planes(image: Any, chroma: int) -> list[Any]:
+    """Luma, then Cb and Cr, in the image's type; 4:2:0 averages 2x2, with the edge repeated at odd sides."""
     import cv2
 
     if chroma == 0:
         return [image]
-    converted = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb), np.uint8)
+    converted = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb))
     y, cr, cb = (np.ascontiguousarray(converted[:, :, i]) for i in range(3))
     return [y, cb, cr] if chroma == 3 else [y, _halved(cb), _halved(cr)]
 
 
-def _halved(plane: Image) -> Image:
-    wide = padded(plane, 2, 2).astype(np.uint16)
+def to_ten_bits(image: Image, chroma: int) -> list[Any]:
+    """The planes of `to_planes` with 10 bits a sample, full range, converted in 16."""
+    wide = ((image * np.uint32(WHITE) + 127) // 255).astype(np.uint16)
+    return [(plane + np.uint16(32)) >> 6 for plane in to_planes(wide, chroma)]
+
+
+def _halved(plane: Any) -> Any:
+    wide = padded(plane, 2, 2).astype(np.uint32)
     total = wide[::2, ::2] + wide[1::2, ::2] + wide[::2, 1::2] + wide[1::2, 1::2]
-    return ((total + 2) >> 2).astype(np.uint8)
+    return ((total + 2) >> 2).astype(plane.dtype)
 
 
 def encode_planes(encoder: str, planes: list[Image], chroma: int, options: dict[str, str]) -> bytes:
@@ -87,18 +95,21 @@ def _from_frame(codec: str, frame: Any, channels: int) -> Image:
     """The whole picture; 4:2:0 chroma is doubled bilinearly."""
     import cv2
 
-    layout = frame.format.name.replace("yuvj", "yuv")
+    name = frame.format.name.replace("yuvj", "yuv")
+    layout = name.removesuffix("10le")
     if layout not in FORMATS.values() or int(frame.color_range) != FULL_RANGE:
         raise CodecError(
-            f"{codec}: {frame.format.name} pictures that are not 8-bit full range are not supported"
+            f"{codec}: {frame.format.name} pictures that are not 8-bit or 10-bit full range are not supported"
         )
-    planes = [
-        np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
-        for plane in frame.planes
-    ]
+    # Samples of 10 bits go to the top of 16.
+    sample, shift = (np.dtype(np.uint8), 0) if layout == name else (np.dtype("<u2"), 6)
+    planes = []
+    for plane in frame.planes:
+        rows: Any = np.frombuffer(plane, sample).reshape(-1, plane.line_size // sample.itemsize)
+        planes.append(rows[: plane.height, : plane.width] << shift)
     # FFmpeg's H.264 decoder adds flat chroma planes to grey pictures.
     if channels == 1:
-        return planes[0]
+        return _eight_bits(planes[0])
     if len(planes) != 3:
         raise CodecError(f"{codec}: the header announces colour and the picture is grey")
     y, *chroma = planes
@@ -106,9 +117,15 @@ def _from_frame(codec: str, frame: Any, channels: int) -> Image:
     if layout == "yuv420p":
         size = 2 * chroma[0].shape[1], 2 * chroma[0].shape[0]
         doubled = [cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR) for plane in chroma]
-        chroma = [np.asarray(plane[:height, :width], np.uint8) for plane in doubled]
+        chroma = [np.asarray(plane[:height, :width]) for plane in doubled]
     cb, cr = chroma
-    return np.asarray(cv2.cvtColor(cv2.merge([y, cr, cb]), cv2.COLOR_YCrCb2RGB), np.uint8)
+    return _eight_bits(np.asarray(cv2.cvtColor(cv2.merge([y, cr, cb]), cv2.COLOR_YCrCb2RGB)))
+
+
+def _eight_bits(image: Any) -> Image:
+    if image.dtype == np.uint8:
+        return np.asarray(image, np.uint8)
+    return np.asarray((image * np.uint32(255) + WHITE // 2) // WHITE, np.uint8)
 
 
 def missing(encoder: str, library: str) -> str | None:

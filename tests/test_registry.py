@@ -12,7 +12,20 @@ import vcframe.registry
 from vcframe import Codec, CodecError, Image, PluginError, UsageError
 from vcframe.registry import Registry
 
-BUILT_IN = ["av1", "avif", "h264", "heic", "hevc", "jpeg", "jpeg2000", "jpegxl", "mozjpeg", "neural", "webp"]
+BUILT_IN = [
+    "av1",
+    "avif",
+    "h264",
+    "heic",
+    "hevc",
+    "jpeg",
+    "jpeg2000",
+    "jpegxl",
+    "mozjpeg",
+    "neural",
+    "vvc",
+    "webp",
+]
 
 
 @pytest.fixture(autouse=True)

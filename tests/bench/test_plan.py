@@ -135,14 +135,14 @@ class TestMethods:
         self, suite_file: Path, registry: Registry
     ) -> None:
         suite = extended(
-            suite_file, 'methods = ["plain", "post", "vcframe", "paper"]\n[codecs.webp]\n[codecs.vvc]\n'
+            suite_file, 'methods = ["plain", "post", "vcframe", "paper"]\n[codecs.webp]\n[codecs.bpg]\n'
         )
         plan = make_plan(suite, registry)
         assert systems(plan) == {("webp", "plain", None)}
-        post, paper, vvc = plan.left_out
+        post, paper, bpg = plan.left_out
         assert post.startswith("webp, post and vcframe: no model for codec webp is installed; make one: ")
         assert paper.startswith("webp, paper: no model of schedule paper for webp is installed; make one ")
-        assert vvc.startswith("vvc: unknown codec 'vvc'")
+        assert bpg.startswith("bpg: unknown codec 'bpg'")
 
     def test_a_model_of_one_quality_is_measured_at_it(
         self, suite_file: Path, registry: Registry, tmp_path: Path
@@ -165,7 +165,7 @@ class TestRefusals:
             ('methods = ["plane"]', r"unknown method 'plane'; did you mean 'plain'"),
             ('metrics = ["psrn"]', r"unknown metric 'psrn'; did you mean 'psnr'"),
             ("[codecs.webp]\nqualities = [101]", r"codecs.webp: quality 101 is outside 0\.\.100"),
-            ("[codecs.vvc]", r"nothing can run here; vvc: unknown codec"),
+            ("[codecs.bpg]", r"nothing can run here; bpg: unknown codec"),
         ],
     )
     def test_what_makes_no_plan(self, suite_file: Path, registry: Registry, text: str, fault: str) -> None:

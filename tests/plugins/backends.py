@@ -31,7 +31,7 @@ def make_codec(name: str, **options: Any) -> Codec:
     return registry().codec(name, **options)
 
 
-EXTRAS = ["heic", "mozjpeg", "neural"]
+EXTRAS = ["heic", "mozjpeg", "neural", "vvc"]
 """Backends whose library is an extra."""
 MISSING = {name: reason for name in EXTRAS if (reason := registry().codecs[name].codec().unavailable())}
 """Of these the ones that cannot run here, with the reason."""

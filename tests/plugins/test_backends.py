@@ -41,6 +41,7 @@ SECOND_DECODERS: dict[str, list[Decoder]] = {
     "heic": [],
     "mozjpeg": [decode_pillow, decode_opencv],
     "neural": [],
+    "vvc": [],
 }
 PAYLOAD_DECODERS: dict[str, list[Decoder]] = {
     "jpeg": [partial(decode_ffmpeg, name="mjpeg"), imagecodecs.jpeg_decode],
@@ -61,6 +62,7 @@ PACKAGES = {
     "heic": ("pillow_heif", "'vcframe[heic]'"),
     "mozjpeg": ("jpeglib", "'vcframe[mozjpeg]'"),
     "neural": ("constriction", "'vcframe[neural]'"),
+    "vvc": ("imageio_ffmpeg", "'vcframe[vvc]'"),
 }
 LIBRARIES = {
     "jpeg": "libjpeg-turbo",
@@ -74,6 +76,7 @@ LIBRARIES = {
     "heic": "libheif",
     "mozjpeg": "mozjpeg",
     "neural": "constriction",
+    "vvc": "VVenC",
 }
 
 
