@@ -8,7 +8,11 @@ Both have types for private use (section 6.7.1), which decoders drop.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,6 +27,8 @@ CROP_TYPE, PAYLOAD_TYPE = 30, 31
 PAYLOAD_MARK = b"vc"
 TRAILING_BITS = b"\x80"
 MIN_CODED_SIDE = 4
+CAPABILITIES_VERSION_3, CAP_SYS_NICE = 0x20080522, 23
+"""Of linux/capability.h."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,8 @@ class Av1Codec(Codec):
         }
         coded = padded(image, MIN_CODED_SIDE, 1)
         try:
-            data = encode_planes("libsvtav1", to_planes(coded, 1), 1, options)
+            with _ordinary_priority():
+                data = encode_planes("libsvtav1", to_planes(coded, 1), 1, options)
         except Exception as error:
             raise CodecError(f"av1: encoding failed: {error}") from error
         rows, columns = (a - b for a, b in zip(coded.shape[:2], image.shape[:2], strict=True))
@@ -118,6 +125,27 @@ class Av1Codec(Codec):
     def unavailable(self) -> str | None:
         """PyAV with SVT-AV1, and OpenCV for the colour conversion, are needed."""
         return missing("libsvtav1", "SVT-AV1")
+
+
+@contextlib.contextmanager
+def _ordinary_priority() -> Iterator[None]:
+    """Keep SVT-AV1 from making this thread and its own the most urgent of the machine, as it does for root.
+
+    It tries real-time scheduling when it is first used, and keeps it; without the capability to do so, which
+    each thread of Linux has for itself and hands on, it works as for anyone else.
+    """
+    header = (ctypes.c_uint32 * 2)(CAPABILITIES_VERSION_3, 0)
+    held, less = (ctypes.c_uint32 * 6)(), (ctypes.c_uint32 * 6)()
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if libc is None or libc.capget(header, held) or not held[0] >> CAP_SYS_NICE & 1:
+        yield
+        return
+    less[:] = [held[0] & ~(1 << CAP_SYS_NICE), *held[1:]]
+    libc.capset(header, less)
+    try:
+        yield
+    finally:
+        libc.capset(header, held)
 
 
 class _Unit(NamedTuple):

@@ -215,3 +215,15 @@ def test_more_than_one_picture_is_refused(codec: Codec) -> None:
     frame = data[data.index(bytes([FRAME << 3 | 2])) :]
     with pytest.raises(CodecError):
         codec.decode(data + frame)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="SVT-AV1 asks for priority on Linux")
+def test_no_thread_becomes_the_most_urgent_of_the_machine() -> None:
+    """SVT-AV1 leaves real-time priority behind where it may: tell it from a process of its own."""
+    code = (
+        "import os, numpy\n"
+        "from vcframe.registry import Registry\n"
+        "Registry.load().codec('av1').encode(numpy.zeros((16, 16, 3), numpy.uint8), 50)\n"
+        "assert os.sched_getscheduler(0) == os.SCHED_OTHER\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
