@@ -146,7 +146,9 @@ def test_what_cannot_be_coded_is_refused_with_the_remedy(photo: Image, tmp_path:
     assert not out.exists()
 
 
-@pytest.mark.parametrize(("codec", "scale"), [("jpeg", 1), ("jpeg", 2), ("jpeg", 4), ("webp", 1), ("webp", 2)])
+@pytest.mark.parametrize(
+    ("codec", "scale"), [("jpeg", 1), ("jpeg", 2), ("jpeg", 4), ("webp", 1), ("webp", 2)]
+)
 @pytest.mark.parametrize("size", [(1, 1), (8, 16383), (5000, 3)])
 def test_every_size_comes_back(codec: str, scale: int, size: tuple[int, int], tmp_path: Path) -> None:
     """Up to the widest that WebP holds."""

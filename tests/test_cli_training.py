@@ -90,7 +90,7 @@ class TestTraining:
         ("arguments", "message"),
         [
             ("--minutes 1 --steps 9", "either minutes or steps"),
-            ("--schedule paper", "the paper schedule needs one quality"),
+            ("--schedule paper --preset paper", "the paper preset needs one quality"),
             ("--schedule papr", "schedule"),
             ("--scale 3", "give both, all, 1, 2 or 4"),
             ("--scale all --schedule paper -q 10", "trains one scale"),

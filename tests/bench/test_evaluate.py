@@ -455,11 +455,13 @@ def test_another_plain_codec_beside_the_files_of_an_earlier_result(
         evaluate(codec, model, pictures[:1], **settings, earlier=[])
 
 
-def test_undefined_ssim_is_null_in_json(tmp_path: Path, toy: ToyCodec) -> None:
+def test_an_evaluation_is_read_back_from_its_json(tmp_path: Path, toy: ToyCodec, pictures: list[Path]) -> None:
     write_image(tmp_path / "a.png", np.random.default_rng(1).integers(0, 256, (8, 8, 3), dtype=np.uint8))
-    content = evaluate(toy, FakeModel(toy), [tmp_path / "a.png"]).to_json()
-    json.dumps(content, allow_nan=False)
-    assert content["images"][0]["plain"][0]["ssim"] is None
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    result = evaluate(toy, FakeModel(toy), [tmp_path / "a.png", tmp_path / "b.png", *pictures])
+    content = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert content["images"][0]["plain"][0]["ssim"] is None, "too small for it"
+    assert json.loads(json.dumps(Evaluation.from_json(content).to_json())) == content
 
 
 def test_progress_names_each_picture(pictures: list[Path], toy: ToyCodec) -> None:

@@ -155,6 +155,32 @@ def test_the_paper_schedule_trains_its_three_networks_in_turn(tmp_path: Path, pi
     assert model.restore(description, 0.5, 2, (33, 40)).shape == (33, 40)
 
 
+def test_the_paper_schedule_serves_the_whole_sweep_with_small_networks(
+    tmp_path: Path, pictures: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([-1.0, -2.0])
+    monkeypatch.setattr(loop_module, "gain_percent", lambda anchor, test: next(scores))
+    plan = (("post", 0.3), ("virtual", 0.3), ("description", 0.4))
+    changes = {"schedule": "paper", "channels": 3, "plan": plan, "patch": 32}
+    result = fit(config(tmp_path, pictures, **changes), REGISTRY, silent)
+    assert [entry["phase"] for entry in result.report["history"]] == ["post", "description"]
+    assert Model.load(result.model_path).card.is_general
+    networks = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["networks"]
+    # All three began at plain resampling, the virtual one as a twin of the post-processing network.
+    assert networks["virtual"].keys() == networks["post"].keys()
+    assert all(weights["trunk.tail.weight"].any() for weights in networks.values())
+
+
+def test_a_plan_has_the_phases_of_its_schedule(tmp_path: Path, pictures: str) -> None:
+    names: list[str] = []
+    plan = (("post", 0.3), ("joint", 0.4), ("post", 0.3))
+    fit(config(tmp_path / "a", pictures, plan=plan), REGISTRY, lambda progress: names.append(progress.phase))
+    stepped = [name for name in names if "validated" not in name]
+    assert stepped == ["post"] * 3 + ["joint"] * 4 + ["post"] * 3
+    with pytest.raises(UsageError, match="schedule post has no phase joint"):
+        fit(config(tmp_path / "b", pictures, schedule="post", plan=plan), REGISTRY, silent)
+
+
 def test_an_unfinished_run_with_other_settings_is_not_overwritten(tmp_path: Path, pictures: str) -> None:
     with pytest.raises(Interrupted):
         fit(config(tmp_path, pictures), REGISTRY, StopAt(2))
@@ -244,8 +270,11 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(
     ("changes", "message"),
     [
         ({"minutes": 1.0}, "either minutes or steps"),
-        ({"schedule": "paper"}, "needs one quality"),
-        ({"quality": 10.0}, "takes none"),
+        ({"schedule": "paper", "preset": "paper"}, "needs one quality"),
+        ({"quality": 10.0}, "the others take none"),
+        ({"plan": (("post", 0.5), ("joint", 0.4))}, "must add up to 1"),
+        ({"plan": (("sleep", 1.0),)}, "plan"),
+        ({"plan": (("joint", 1.0),)}, "begins with post or with a model"),
         ({"preset": "paper"}, "use schedule paper"),
         ({"scale": 3}, "scale"),
         ({"steps": -1}, "steps"),

@@ -10,7 +10,13 @@ import skimage.data
 import skimage.metrics
 import torch
 
-from vcframe.learning.objective import content_and_gradient, dssim, rate_distortion, relative_mse
+from vcframe.learning.objective import (
+    content_and_gradient,
+    dssim,
+    rate_distortion,
+    relative_dssim,
+    relative_mse,
+)
 
 
 def test_dssim_agrees_with_scikit_image() -> None:
@@ -22,6 +28,13 @@ def test_dssim_agrees_with_scikit_image() -> None:
     )
     ours = dssim(*(torch.from_numpy(z)[None, None] for z in (a, b)))
     assert float(1 - 2 * ours) == pytest.approx(expected, abs=1e-6)
+
+
+def test_relative_dssim_counts_relative_gains() -> None:
+    a = torch.from_numpy(skimage.data.astronaut()[:64, :64] / 255.0).permute(2, 0, 1)[None]
+    far, near = (a + s * torch.randn(a.shape, generator=torch.manual_seed(0)) for s in (0.2, 0.02))
+    both = relative_dssim(torch.cat([far, near]), torch.cat([a, a]))
+    assert float(both) == pytest.approx(float(dssim(far, a).log() + dssim(near, a).log()) / 2, abs=1e-6)
 
 
 def test_content_and_gradient_by_hand() -> None:

@@ -117,5 +117,5 @@ def test_a_huge_canvas_is_refused() -> None:
 
 def test_tuning_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "webp", None)
-    with pytest.raises(CodecError, match="webp: tune=psnr: .*; install it with: pip install webp"):
+    with pytest.raises(CodecError, match=r"webp: tune=psnr: .*; install it with: pip install webp"):
         make_codec("webp", tune="psnr").encode(colour(), 30)

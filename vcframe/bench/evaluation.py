@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -204,6 +204,16 @@ class Evaluation:
         ]
         return tuple(_quality_mean(quality, pairs) for quality, pairs in measured if pairs)
 
+    @classmethod
+    def from_json(cls, content: Any) -> Evaluation:
+        """What `to_json` wrote; raises `UsageError` for anything else."""
+        _check_schema(content)
+        given: dict[str, Any] = {field.name: content[field.name] for field in fields(cls)}
+        for name, value in given.items():
+            given[name] = tuple(value) if isinstance(value, list) else value
+        given["images"] = tuple(_row(row) for row in content["images"])
+        return cls(**given)
+
     def to_json(self) -> dict[str, Any]:
         """Everything, ready for `json.dumps`; undefined numbers are null."""
         measured = asdict(self)
@@ -244,17 +254,27 @@ def earlier_points(content: Any, wanted: Mapping[str, Any]) -> dict[str, tuple[R
 
     `wanted` are the entries of the JSON that must agree. Raises `UsageError` naming what does not.
     """
-    found = (content.get("schema"), content.get("schema_version")) if isinstance(content, dict) else None
-    if found != (SCHEMA, SCHEMA_VERSION):
-        raise UsageError(f"the earlier result is no {SCHEMA} of version {SCHEMA_VERSION}: evaluate again")
+    _check_schema(content)
     for name, value in wanted.items():
         if content[name] != value:
             raise UsageError(f"the earlier result has {name} {content[name]}, not {value}: evaluate again")
-    return {
-        row["sha256"]: tuple(RatePoint(**_with_nan(point)) for point in row["vcframe"])
-        for row in content["images"]
-        if row["vcframe"]
-    }
+    return {row["sha256"]: _points(row["vcframe"]) for row in content["images"] if row["vcframe"]}
+
+
+def _check_schema(content: Any) -> None:
+    found = (content.get("schema"), content.get("schema_version")) if isinstance(content, dict) else None
+    if found != (SCHEMA, SCHEMA_VERSION):
+        raise UsageError(f"the earlier result is no {SCHEMA} of version {SCHEMA_VERSION}: evaluate again")
+
+
+def _row(row: dict[str, Any]) -> ImageRow:
+    points = {name: _points(row[name]) for name in ("plain", "vcframe")}
+    results = {name: row[name] and BdResult(**row[name]) for name in ("bd", "bd_ssim", "bd_ms_ssim")}
+    return ImageRow(**{**row, **points, **results})
+
+
+def _points(points: Sequence[dict[str, Any]]) -> tuple[RatePoint, ...]:
+    return tuple(RatePoint(**_with_nan(point)) for point in points)
 
 
 def _with_nan(point: dict[str, Any]) -> dict[str, Any]:

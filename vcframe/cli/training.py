@@ -79,6 +79,15 @@ def train(
     ] = None,
     minutes: Minutes = None,
     steps: Steps = None,
+    dssim: Annotated[
+        float | None,
+        typer.Option(
+            metavar="W",
+            help="Weight of structural similarity beside the squared error in the adaptation (0), and in "
+            "schedule paper's description network (1).",
+            show_default=False,
+        ),
+    ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     as_json: Json = False,
@@ -115,6 +124,7 @@ def train(
         steps=steps,
         seed=seed,
         device=device,
+        **({} if dssim is None else {"dssim": dssim}),
     )
     try:
         with ProgressBar() as bar:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from vcframe.networks import Preset, scales_of
 Schedule = Literal["joint", "post", "adaptation", "paper", "virtual"]
 """`post`: the post-processing network alone, behind plain resampling. `adaptation`: that of a given model,
 with the network that it corrects. `virtual`: a virtual codec alone."""
+PhaseName = Literal["post", "virtual", "description", "joint", "finish", "adaptation"]
 
 
 class TrainConfig(BaseModel):
@@ -26,7 +28,8 @@ class TrainConfig(BaseModel):
     preset: Preset = "small"
     scale: Literal[1, 2, 4] = 2
     quality: float | None = None
-    """The one quality of the `paper` schedule, the codec's own number; `joint` covers the whole sweep."""
+    """The one quality of the `paper` schedule, the codec's own number. All others cover the whole sweep; so
+    does it without one, with the networks of preset `small`, which are told the quality."""
     data: tuple[str, ...] = ()
     """Folders, files and globs; empty for the embedded dead-leaves pictures."""
     start: str | None = None
@@ -50,15 +53,22 @@ class TrainConfig(BaseModel):
     pool: int = Field(default=512, ge=1)
     """Coded crops held ready."""
     learning_rate: float = Field(default=3e-3, gt=0)
-    dssim: float = Field(default=1.0, ge=0)
-    """Weight of the structural term in the `paper` schedule's description objective."""
+    dssim: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Weight of the structural term: in the description objective of schedule `paper`, and in that of the
+    adaptation."""
+    rate: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    """Weight of the bits in the joint objective; 0: none."""
+    plan: tuple[tuple[PhaseName, float], ...] | None = None
+    """Phases of the schedule and their shares of the budget, in the place of its own plan."""
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainConfig:
         if (self.minutes is None) == (self.steps is None):
             raise ValueError("give either minutes or steps")
-        if (self.schedule == "paper") != (self.quality is not None):
-            raise ValueError("the paper schedule needs one quality; the joint schedule takes none")
+        if self.schedule != "paper" and self.quality is not None:
+            raise ValueError("the paper schedule alone has one quality; the others take none")
+        if self.schedule == self.preset == "paper" and self.quality is None:
+            raise ValueError("the paper preset needs one quality")
         if self.preset == "paper" and self.schedule != "paper":
             raise ValueError("the paper preset has one quality and no bits: use schedule paper")
         if self.scale not in scales_of(self.preset):
@@ -69,6 +79,10 @@ class TrainConfig(BaseModel):
             raise ValueError("schedule adaptation needs the model whose adaptation it trains: start from one")
         if self.schedule == "virtual" and self.patch != self.crop:
             raise ValueError(f"a virtual codec learns from whole crops: patch must be {self.crop}")
+        if self.plan is not None and not math.isclose(sum(share for _, share in self.plan), 1, abs_tol=1e-6):
+            raise ValueError("the shares of a plan must add up to 1")
+        if self.plan and self.schedule == "joint" and self.start is None and self.plan[0][0] != "post":
+            raise ValueError("a joint plan begins with post or with a model, whose curve has the slopes")
         if self.patch > self.crop:
             raise ValueError(f"patch {self.patch} is larger than crop {self.crop}")
         return self
@@ -82,7 +96,7 @@ class TrainConfig(BaseModel):
         learns from whole coded crops, because bits cannot be cut: larger ones, and fewer at a time.
         """
         if values.get("schedule") == "paper":
-            values = {"channels": 1, **values}
+            values = {"channels": 1, "dssim": 1.0, **values}
         if values.get("preset") == "paper":
             values = {"learning_rate": 3e-4, "batch": 8, **values}
         if values.get("schedule") == "virtual":

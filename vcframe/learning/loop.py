@@ -277,7 +277,7 @@ class Run:
             self.anchor = measure(self.shop, with_networks=False)
         curve = measure(self.shop, with_networks=True)
         score = gain_percent(self.anchor, curve)
-        if name == "post":
+        if name in ("start", "post"):
             self.state.slope_units, self.state.slopes = list(curve.units), measured_slopes(curve)
         self._clock()
         self.state.history.append(
@@ -370,7 +370,8 @@ def _networks(config: TrainConfig, codec: Codec, registry: Registry) -> Networks
     if config.schedule == "joint" and (offered := registry.virtual_codec(codec)) is not None:
         return dataclasses.replace(networks, virtual=offered)
     if config.schedule == "paper":
-        # The paper's virtual codec imitates codec and post-processing together: a twin of the latter.
+        # The paper's virtual codec imitates codec and post-processing together: a twin of the latter, in the
+        # small preset too, whose own virtual codec imitates the codec alone.
         twin = build_networks(config.preset, config.scale, codec.traits.block, config.channels).post
         return dataclasses.replace(networks, virtual=twin)
     return networks
@@ -426,14 +427,19 @@ def _read_checkpoint(config: TrainConfig) -> dict[str, Any] | None:
 
 
 def _plan(config: TrainConfig) -> tuple[tuple[str, float], ...]:
-    plans = {
+    plans: dict[str, tuple[tuple[str, float], ...]] = {
         "joint": JOINT_PLAN[config.scale],
         "post": POST_PLAN,
         "paper": PAPER_PLAN,
         "virtual": VIRTUAL_PLAN,
         "adaptation": ADAPTATION_PLAN,
     }
-    return plans[config.schedule]
+    own = plans[config.schedule]
+    if config.plan is None:
+        return own
+    if strangers := {name for name, _ in config.plan} - {name for name, _ in own}:
+        raise UsageError(f"training: plan: schedule {config.schedule} has no phase {min(strangers)}")
+    return config.plan
 
 
 _stop_wanted = threading.Event()

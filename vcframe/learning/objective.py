@@ -10,6 +10,8 @@ from vcframe.learning.coded import MIN_NET_BITS
 
 MIN_MSE = 1e-6
 """Floor of the squared error (60 dB), so that flat pictures do not dominate the logarithm."""
+MIN_DSSIM = 1e-4
+"""The same for the structural dissimilarity."""
 
 
 def mse_per_picture(x_BCHW: Tensor, y_BCHW: Tensor) -> Tensor:
@@ -36,6 +38,11 @@ def rate_distortion(mse_B: Tensor, bits_B: Tensor, slope_B: Tensor) -> Tensor:
     return (mse_B.clamp(min=MIN_MSE).log() + slope_B * bits_B.clamp(min=MIN_NET_BITS).log()).mean()
 
 
+def relative_dssim(restored_BCHW: Tensor, original_BCHW: Tensor) -> Tensor:
+    """`log` of the structural dissimilarity: relative gains, as those of the error, at every quality."""
+    return dssim(restored_BCHW, original_BCHW).clamp(min=MIN_DSSIM).log().mean()
+
+
 def content_and_gradient(x_BCHW: Tensor, y_BCHW: Tensor) -> Tensor:
     """The paper's objective: L1 of the samples plus L1 of the horizontal and vertical differences."""
     difference = x_BCHW - y_BCHW
@@ -45,7 +52,10 @@ def content_and_gradient(x_BCHW: Tensor, y_BCHW: Tensor) -> Tensor:
 
 
 def dssim(x_BCHW: Tensor, y_BCHW: Tensor) -> Tensor:
-    """Structural dissimilarity `(1 - SSIM) / 2`; SSIM of Wang et al. 2004: 11x11 Gaussian, sigma 1.5."""
+    """Structural dissimilarity `(1 - SSIM) / 2` of each picture, `(B,)`.
+
+    SSIM of Wang et al. 2004: 11x11 Gaussian, sigma 1.5.
+    """
     channels = x_BCHW.shape[1]
     axis = torch.arange(11, device=x_BCHW.device, dtype=x_BCHW.dtype) - 5
     gauss = torch.exp(-axis.square() / (2 * 1.5**2))
@@ -62,4 +72,4 @@ def dssim(x_BCHW: Tensor, y_BCHW: Tensor) -> Tensor:
     ssim = ((2 * mean_x * mean_y + c1) * (2 * covariance + c2)) / (
         (mean_x.square() + mean_y.square() + c1) * (var_x + var_y + c2)
     )
-    return (1 - ssim.mean()) / 2
+    return (1 - ssim.mean((1, 2, 3))) / 2

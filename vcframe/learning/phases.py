@@ -22,6 +22,7 @@ from vcframe.learning.objective import (
     dssim,
     mse_per_picture,
     rate_distortion,
+    relative_dssim,
     relative_mse,
 )
 from vcframe.learning.sources import PictureSource, to_channels
@@ -156,6 +157,8 @@ class AdaptationPhase:
         with engine.autocast():
             restored = self.post.finish(features, decoded, unit_B, size, coefficients_BK).float()
         loss = relative_mse(restored, x, plain_mse_B)
+        if self.shop.config.dssim:
+            loss = loss + self.shop.config.dssim * relative_dssim(restored, x)
         loss.backward()  # type: ignore[no-untyped-call]
         take_step(self.optimisers, loss, factor)
         return StepResult(loss.item(), f"loss {loss.item():.4f}")
@@ -208,7 +211,7 @@ class JointPhase:
             decoded = real.clone().requires_grad_()
             with engine.autocast():
                 restored = networks.post(decoded, unit_B, (x.shape[-2], x.shape[-1])).float()
-            slope_B = torch.tensor([self.slope(u) for u in units], device=x.device)
+            slope_B = self.shop.config.rate * torch.tensor([self.slope(u) for u in units], device=x.device)
             # Anchored bits: the value is the real file's, the relative change is the virtual codec's.
             bits_B = virtual_bits_B.detach().requires_grad_()
             anchored_B = bits_B * (real_bits_B / bits_B.detach())
@@ -297,6 +300,9 @@ class PaperDescriptionPhase:
     def __init__(self, workshop: Workshop, key: int) -> None:
         self.shop, self.key = workshop, key
         rate = workshop.config.learning_rate
+        if workshop.config.preset == "small":
+            # It begins at a good classical operation: smaller steps, as in the joint phase.
+            rate *= 0.1
         self.optimisers = {"description": Optimiser(workshop.networks.description.parameters(), rate)}
 
     def step(self, step: int, factor: float) -> StepResult:
@@ -312,7 +318,7 @@ class PaperDescriptionPhase:
         with engine.autocast():
             description = networks.description(x, unit_B).float()
             imitation = restore_virtually(networks, description, unit_B, (x.shape[-2], x.shape[-1]))
-        structure = dssim(description, downsample(x, config.scale).clamp(0, 1))
+        structure = dssim(description, downsample(x, config.scale).clamp(0, 1)).mean()
         loss = content_and_gradient(imitation, x) + config.dssim * structure
         loss.backward()  # type: ignore[no-untyped-call]
         networks.virtual.requires_grad_(True)
