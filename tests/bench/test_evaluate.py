@@ -455,7 +455,7 @@ def test_another_plain_codec_beside_the_files_of_an_earlier_result(
         evaluate(codec, model, pictures[:1], **settings, earlier=[])
 
 
-def test_an_evaluation_is_read_back_from_its_json(tmp_path: Path, toy: ToyCodec, pictures: list[Path]) -> None:
+def test_an_evaluation_comes_back_from_json(tmp_path: Path, toy: ToyCodec, pictures: list[Path]) -> None:
     write_image(tmp_path / "a.png", np.random.default_rng(1).integers(0, 256, (8, 8, 3), dtype=np.uint8))
     (tmp_path / "b.png").write_bytes(b"no picture")
     result = evaluate(toy, FakeModel(toy), [tmp_path / "a.png", tmp_path / "b.png", *pictures])

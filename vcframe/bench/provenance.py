@@ -24,8 +24,9 @@ def versions() -> dict[str, str]:
     versions = {"vcframe": __version__, "python": platform.python_version(), "system": platform.platform()}
     for name in ("numpy", "scipy", "scikit-image", "pillow"):
         versions[name] = installed_version(name)
-    if "torch" in sys.modules:
-        versions["torch"] = str(sys.modules["torch"].__version__)
+    for name in ("torch", "ray"):
+        if name in sys.modules:
+            versions[name] = str(sys.modules[name].__version__)
     return versions
 
 

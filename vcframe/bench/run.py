@@ -54,6 +54,8 @@ class Settings:
     """Whether tasks that failed before are tried again."""
     plugin_files: tuple[Path, ...] = ()
     references: tuple[str, ...] = ()
+    num_nodes: int | None = None
+    """Machines of the Ray cluster that runs it; None where the workers are processes of this one."""
 
 
 def run_plan(
@@ -93,7 +95,7 @@ def run_plan(
 def about(plan: Plan, settings: Settings) -> dict[str, Any]:
     """`run.json`: what it takes to judge the rows and to make them again."""
     suite, shard = plan.suite, "/".join(map(str, settings.shard))
-    definition = suite.model_dump(mode="json")
+    definition, nodes = suite.model_dump(mode="json"), settings.num_nodes
     return {
         "schema": SCHEMA_VERSION,
         "suite": {"name": suite.name, "digest": suite.digest, "definition": definition},
@@ -103,6 +105,7 @@ def about(plan: Plan, settings: Settings) -> dict[str, Any]:
         "versions": provenance.versions(),
         "codecs": dict(plan.codec_versions),
         "machine": provenance.machine(settings.num_workers, settings.num_threads),
+        "engine": {"name": "local"} if nodes is None else {"name": "ray", "num_nodes": nodes},
         "commit": provenance.commit(),
         "models": dict(plan.models),
         "shard": None if settings.shard == (1, 1) else shard,
@@ -120,7 +123,7 @@ def _job(plan: Plan, out: Path, settings: Settings) -> Job:
         plan.suite,
         {name: path.resolve() for name, path in plan.paths.items()},
         plan.metrics,
-        settings.references,
+        tuple(str(Path(name).resolve()) if Path(name).is_file() else name for name in settings.references),
         settings.plugin_files,
         settings.num_threads,
         files,

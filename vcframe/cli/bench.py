@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +28,7 @@ from vcframe.codec import UsageError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from vcframe.bench.cluster import Cluster
     from vcframe.bench.plan import Plan
     from vcframe.bench.run import Progress
 
@@ -52,7 +54,7 @@ Workers = Annotated[
         "--jobs",
         metavar="N",
         min=1,
-        help="Worker processes; as many as the cores and the suite allow if not given.",
+        help="Worker processes; as many as the cores (or the cluster) and the suite allow if not given.",
         show_default=False,
     ),
 ]
@@ -134,6 +136,20 @@ def run(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what failed before.")
     ] = False,
+    engine: Annotated[
+        str,
+        typer.Option(
+            metavar="local|ray", help="Where workers run: on this machine, or on an existing Ray cluster."
+        ),
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT|auto|local",
+            help="Of the Ray cluster; `auto` (if not given) finds it as Ray does, `local` starts one here.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run a suite; the same command continues an interrupted run.
@@ -143,21 +159,25 @@ def run(
     session: Session = ctx.obj
     part = _parse_shard(shard)
 
+    from vcframe.bench.cluster import run_tasks
     from vcframe.bench.run import Settings, run_plan
 
-    planned = _plan(session, suite_name, images, models)
-    _note_left_out(planned)
-    settings = Settings(
-        num_workers=_num_workers(planned, jobs, threads),
-        num_threads=threads,
-        shard=part,
-        retry_failed=retry_failed,
-        plugin_files=tuple(path.resolve() for path in session.plugin_files),
-        references=tuple(models or ()),
-    )
     try:
-        with ProgressBar() as bar:
-            end = run_plan(planned, out, settings, lambda progress: _show(bar, progress))
+        with _cluster(engine, address) as cluster:
+            planned = _plan(session, suite_name, images, models)
+            _note_left_out(planned)
+            settings = Settings(
+                num_workers=_num_workers(planned, jobs, threads, cluster),
+                num_threads=threads,
+                shard=part,
+                retry_failed=retry_failed,
+                plugin_files=tuple(path.resolve() for path in session.plugin_files),
+                references=tuple(models or ()),
+                num_nodes=None if cluster is None else cluster.num_nodes,
+            )
+            there = None if cluster is None else run_tasks
+            with ProgressBar() as bar:
+                end = run_plan(planned, out, settings, lambda progress: _show(bar, progress), there)
     except KeyboardInterrupt:
         fail(ctx, "interrupted: the same command does the rest", INTERRUPTED)
         return
@@ -192,10 +212,24 @@ def _plan(session: Session, name: str, images: Path | None, models: list[str] | 
     return make_plan(suite, session.registry, images, models or ())
 
 
-def _num_workers(plan: Plan, jobs: int | None, threads: int) -> int:
+def _cluster(engine: str, address: str | None) -> AbstractContextManager[Cluster | None]:
+    """The cluster of `--engine ray`; None for this machine's processes."""
+    if engine not in ("local", "ray"):
+        raise UsageError(f"--engine {engine}: give local or ray")
+    if engine == "local":
+        if address is not None:
+            raise UsageError("--address is for --engine ray")
+        return nullcontext()
+    from vcframe.bench.cluster import connected
+
+    return connected(address or "auto")
+
+
+def _num_workers(plan: Plan, jobs: int | None, threads: int, cluster: Cluster | None = None) -> int:
     from vcframe.bench.provenance import num_cores
 
-    return jobs or min(max(1, num_cores() // threads), plan.suite.max_workers or num_cores())
+    most = max(1, num_cores() // threads) if cluster is None else cluster.num_workers(threads)
+    return jobs or min(most, plan.suite.max_workers or most)
 
 
 def _plan_table(plan: Plan) -> Table:
