@@ -1,6 +1,6 @@
 """Give damaged and hostile files to everything that reads files; only `VcframeError` may come back.
 
-python benchmarks/fuzz.py --num 5000 --out benchmarks/results/fuzz.json
+python benchmarks/fuzz.py --num 20000 --out benchmarks/results/fuzz.json
 python benchmarks/fuzz.py --plugin my_codec.py --target my_codec
 
 Each case is a good file, mutated from the seed and its number alone; most are sealed again with a right check
