@@ -77,6 +77,7 @@ def decode_picture(codec: str, decoder: str, data: bytes, shape: tuple[int, int,
 
     try:
         context: Any = av.CodecContext.create(decoder, "r")
+        # With more threads FFmpeg's VVC decoder now and then differs from itself.
         context.thread_count = 1
         context.options = {"err_detect": "explode"}
         frames = [*context.decode(av.Packet(data)), *context.decode(None)]
