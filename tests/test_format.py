@@ -128,6 +128,33 @@ def test_no_changed_byte_of_a_golden_file_decodes_as_good(
     assert (name == "container.vcf") == (not ordinary)
 
 
+OTHERS = {
+    "mozjpeg": ("ff d8 ff fe 00 0f 76 6d", None),
+    "h264": ("00 00 01 1e 76 63", "80 00 00 01 1f 80"),
+    "vvc": ("00 00 01 00 f1 76 63", "80 00 00 01 00 f9 80"),
+    "av1": ("2a 0f 1f 76 63", "80"),
+    "avif": ("00 00 00 13 76 63 66 72", ""),
+    "heic": ("00 00 00 13 76 63 66 72", ""),
+    "jpegxl": ("00 00 00 13 76 63 66 77", ""),
+    "neural": ("0b 00", ""),
+}
+"""Before and behind a payload of 11 bytes, as the page's table says; None where the stream goes on."""
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_other_codecs_have_it_where_the_page_says(name: str, page: str, registry: Registry) -> None:
+    assert re.search(rf"^\| .*`{name}`.* \|", page, re.MULTILINE)
+    codec = registry.codecs[name].codec()
+    if (reason := codec.unavailable()) is not None:
+        pytest.skip(reason)
+    payload, quality = b"PAYLOADPAYL", codec.quality_scale.native(0.5)
+    file = codec.embed(codec.encode(np.zeros((32, 32, 3), np.uint8), quality), payload)
+    before, behind = file.split(payload)
+    head, tail = OTHERS[name]
+    assert before.endswith(bytes.fromhex(head))
+    assert tail is None or behind == bytes.fromhex(tail)
+
+
 def framing(text: str) -> bool:
     return text in ("mark", "end", "binary") or text.startswith(("COM", "vcfr", "start code"))
 
