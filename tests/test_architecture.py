@@ -48,7 +48,7 @@ BELOW = {room: set(ROOMS[: i + 1]) for i, room in enumerate(ROOMS)} | {
     "models": set(),
 }
 TORCH_FREE = ("codec", "hookspecs", "registry", "metrics", "testing")
-HEAVY = {"torch", "PIL", "cv2", "imagecodecs", "av", "scipy", "skimage", "pandas", "matplotlib"}
+HEAVY = {"torch", "PIL", "cv2", "imagecodecs", "av", "scipy", "skimage", "pandas", "matplotlib", "sympy"}
 """What start-up must not load; numpy is cheap enough."""
 CODEC_LIBRARIES = {"PIL", "cv2", "imagecodecs", "av"}
 """What a backend may load to find out whether it can run here."""
@@ -276,3 +276,10 @@ class TestStartingUp:
         heavy, process = loaded_by(command("plugins"))
         assert "vcframe_plugins" in process.stdout or "jpeg2000" in process.stdout
         assert heavy == set()
+
+    def test_restoring_loads_no_more_than_pytorch_and_the_codecs(self, tmp_path: Path) -> None:
+        """Neither the libraries of training nor PyTorch's compiler, which brings sympy: seconds each."""
+        golden = ROOT / "tests/golden"
+        files = str(golden / "adapted.jpg"), str(tmp_path / "restored.png")
+        heavy, _ = loaded_by(command("decompress", *files, "--model", str(golden / "adapted.safetensors")))
+        assert heavy <= {"torch", *CODEC_LIBRARIES}

@@ -12,7 +12,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import scipy.stats
 import torch
 from torch import Tensor
 
@@ -244,7 +243,9 @@ def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float | None:
     """Spearman's; None where all values of one are equal."""
     if len(set(a)) < 2 or len(set(b)) < 2:
         return None
-    return float(scipy.stats.spearmanr(a, b).statistic)
+    from scipy.stats import spearmanr  # as slow to import as PyTorch
+
+    return float(spearmanr(a, b).statistic)
 
 
 def _along(gradients: tuple[Floats, Floats], step: Floats) -> tuple[float, float]:

@@ -11,6 +11,10 @@ from vcframe.networks.tiles import PictureNetwork, Tiling
 YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 """Luma and colour differences of ITU-R BT.601, full range, which most picture codecs work in."""
 
+COMPUTED = torch.device("cpu")
+"""Where networks compute what they begin with, even if they are built without memory, on `meta`: arithmetic
+there imports half of PyTorch's compiler, two seconds."""
+
 PLAIN_REACH = 4
 """Pixels of the smaller picture that plain resampling sees to each side, at least."""
 PLAIN_TILE_SIDE = 2048
@@ -34,7 +38,8 @@ class QualityTable(nn.Module):
 
     def __init__(self, channels: int, worst: float, best: float, speed: float = 1.0) -> None:
         super().__init__()
-        line = torch.linspace(worst, best, self.num_knots) / speed
+        with COMPUTED:
+            line = torch.linspace(worst, best, self.num_knots) / speed
         self.table = nn.Parameter(line[:, None].repeat(1, channels))
         self.speed = speed
 

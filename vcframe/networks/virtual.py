@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vcframe.networks.layers import YCBCR, QualityTable, ResidualBlock, pad_to_multiple
+from vcframe.networks.layers import COMPUTED, YCBCR, QualityTable, ResidualBlock, pad_to_multiple
 
 
 class SmallVirtualCodec(nn.Module):
@@ -141,8 +141,9 @@ def _zero_convolution(in_channels: int, out_channels: int) -> nn.Conv2d:
 
 def cosine_basis(grid: int) -> Tensor:
     """Orthonormal cosine transform over rows and columns of an unshuffled block: `(g*g, g*g)`."""
-    order, place = torch.arange(grid)[:, None], torch.arange(grid)[None, :]
-    rows: Tensor = torch.cos(torch.pi * (2 * place + 1) * order / (2 * grid)) * (2 / grid) ** 0.5
-    rows[0] /= 2**0.5
-    basis: Tensor = torch.kron(rows, rows)
+    with COMPUTED:
+        order, place = torch.arange(grid)[:, None], torch.arange(grid)[None, :]
+        rows: Tensor = torch.cos(torch.pi * (2 * place + 1) * order / (2 * grid)) * (2 / grid) ** 0.5
+        rows[0] /= 2**0.5
+        basis: Tensor = torch.kron(rows, rows)
     return basis
