@@ -76,13 +76,17 @@ def _summary_line(summary: BdSummary) -> str:
     return (
         f"BD-rate: mean {summary.mean:+.2f} %, median {_number(summary.median, '+.2f')} %, quartiles "
         f"{_number(summary.lower_quartile, '+.2f')} .. {_number(summary.upper_quartile, '+.2f')} %, {counts}"
-        f", {_number(summary.covered, '.0%')} of the range covered; by SSIM "
-        f"{_number(summary.ssim_mean, '+.2f')} %, by MS-SSIM {_number(summary.ms_ssim_mean, '+.2f')} %"
+        f", {_number(summary.covered, '.0%')} of the range covered"
+        f"; by SSIM {_percent(summary.ssim_mean)}, by MS-SSIM {_percent(summary.ms_ssim_mean)}"
     )
 
 
 def _difference(a: float | None, b: float | None) -> float | None:
     return None if a is None or b is None else a - b
+
+
+def _percent(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:+.2f} %"
 
 
 def _number(value: float | None, spec: str = ".2f") -> str:
