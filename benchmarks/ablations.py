@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from tables import gain, markdown, percent, replace_part
 
 import vcframe
 from vcframe.bench.evaluate import evaluate
@@ -41,7 +42,6 @@ from vcframe.registry import Registry
 ROOT = Path(__file__).resolve().parents[1]
 IDENTITY = Path(__file__).parent / "virtual_codecs/identity.py"
 SCHEMA, SCHEMA_VERSION = "vcframe-ablations", 1
-START, END = "<!-- results -->", "<!-- /results -->"
 SEEDS = (0, 1)
 """Of the two halves: with the same one the second would go through the first's crops again."""
 SETTINGS: dict[str, Any] = {}
@@ -313,15 +313,11 @@ def read_results(folder: Path) -> dict[str, dict[str, Any]]:
 
 def report(page: Path, results: Mapping[str, dict[str, Any]]) -> dict[Path, str]:
     """The page with its results replaced and the figures beside it: what each file should hold."""
-    before, start, rest = page.read_text("utf-8").partition(START)
-    _, end, after = rest.partition(END)
-    if not (start and end):
-        raise UsageError(f"{page} needs a line {START} and, below it, a line {END}")
     figures = {codec: page.with_name(f"{page.stem}-{codec}.svg") for codec in results}
     parts = [section(codec, content, figures[codec].name) for codec, content in results.items()]
     body = "\n\n".join(parts) or "Nothing has been measured yet."
     files = {figures[codec]: figure(codec, content) for codec, content in results.items()}
-    return {page: f"{before}{START}\n\n{body}\n\n{END}{after}", **files}
+    return {page: replace_part(page, "results", body), **files}
 
 
 def section(codec: str, content: Mapping[str, Any], figure_name: str) -> str:
@@ -331,39 +327,28 @@ def section(codec: str, content: Mapping[str, Any], figure_name: str) -> str:
     head += ["against bicubic + post-processing", *gains]
     rows = [head, ["---"] * len(head), [f"plain {codec}", "0 (anchor)", *["" for _ in head[2:]]]]
     rows += [_cells(name, content["variants"][name]) for name in TITLES]
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
     libraries = content["versions"]
     made = (
         f"{content['steps']} steps for each size of each variant, seeds {content['seeds']}; vcframe "
         f"{libraries['vcframe']}, torch {libraries['torch']}, {content['codec_version']}. "
         f"Convention: {content['convention']}. [Every picture](benchmarks/results/ablations/{codec}.json)."
     )
-    return f"## {codec}\n\n![BD-rates of every variant]({figure_name})\n\n{table}\n\n{made}"
+    return f"## {codec}\n\n![BD-rates of every variant]({figure_name})\n\n{markdown(rows)}\n\n{made}"
 
 
 def _cells(name: str, variant: Mapping[str, Any]) -> list[str]:
     summary, rates = variant["summary"], {rate["bpp"]: rate for rate in variant["fixed_rates"]}
-    quartiles = (_percent(summary[f"{side}_quartile"]) for side in ("lower", "upper"))
+    quartiles = (percent(summary[f"{side}_quartile"]) for side in ("lower", "upper"))
     return [
         TITLES[name],
-        _percent(summary["mean"]),
-        _percent(summary["median"]),
+        percent(summary["mean"]),
+        percent(summary["median"]),
         " .. ".join(quartiles),
         f"{summary['num_images'] - summary['num_missing']} of {summary['num_images']}",
         "n/a" if summary["covered"] is None else f"{summary['covered']:.0%}",
-        "0 (anchor)" if name == POST_ONLY else _percent(variant["against_post"]["mean"]),
-        *(_gain(rates[bpp]) for bpp in GAIN_BPP),
+        "0 (anchor)" if name == POST_ONLY else percent(variant["against_post"]["mean"]),
+        *(gain(rates[bpp]) for bpp in GAIN_BPP),
     ]
-
-
-def _percent(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:+.1f} %"
-
-
-def _gain(rate: Mapping[str, Any]) -> str:
-    if not rate["num_images"]:
-        return "n/a"
-    return f"{rate['vcframe_psnr_db'] - rate['plain_psnr_db']:+.2f} dB ({rate['num_images']})"
 
 
 LABELS, WIDTH, ROW, TOP = 330, 900, 30, 34

@@ -86,15 +86,15 @@ def summary(results: Sequence[tuple[str, dict[str, Any]]]) -> str:
             [
                 content["codec"]["codec"],
                 _options(_differences(content)) or ("the same settings" if alone is None else ""),
-                f"**{_percent(low['mean'])}**",
-                f"{_percent(low['lower_quartile'])} .. {_percent(low['upper_quartile'])}",
+                f"**{percent(low['mean'])}**",
+                f"{percent(low['lower_quartile'])} .. {percent(low['upper_quartile'])}",
                 _next_range(content, None).partition(" (")[0],
-                _percent(low["ssim_mean"]),
-                "" if alone is None else _percent(alone["summary"]["mean"]),
+                percent(low["ssim_mean"]),
+                "" if alone is None else percent(alone["summary"]["mean"]),
                 f"[{Path(name).stem}](benchmarks/results/{name})",
             ]
         )
-    return _markdown(rows)
+    return markdown(rows)
 
 
 def details(results: Sequence[tuple[str, dict[str, Any]]]) -> str:
@@ -106,7 +106,7 @@ def details(results: Sequence[tuple[str, dict[str, Any]]]) -> str:
     for name, content in results:
         rows = [_row(content, part) for part in (None, *content["parts"])]
         lines += [f"### {_codec(content)}", ""]
-        lines += [_markdown([head, ["---"] * len(head), *rows]), ""]
+        lines += [markdown([head, ["---"] * len(head), *rows]), ""]
         lines += [f"Model {content['model_id']}, [{Path(name).stem}](benchmarks/results/{name}).", ""]
     conventions = dict.fromkeys(content["convention"] for _, content in results)
     notes = [f"Convention: {convention}." for convention in conventions]
@@ -141,7 +141,7 @@ def run_details(run: Run) -> str:
         own = [saved(system, system.plain, name) for name in ranges]
         rows.append([system.codec, system.method, *own, saved(system, analysis.anchor, ranges[0])])
     lines = [f"### {run.name}", "", headline(analysis), ""]
-    lines += [f"![Mean rate-distortion curves of {run.name}]({run.name}.svg)", "", _markdown(rows), ""]
+    lines += [f"![Mean rate-distortion curves of {run.name}]({run.name}.svg)", "", markdown(rows), ""]
     lines += [f"`{run.about['command']}`, {len(run.measured)} files, {len(run.failures)} failures, "]
     lines[-1] += f"commit {str(run.about['commit'])[:8]}: [rows](benchmarks/results/runs/{run.folder.name})."
     return "\n".join(lines)
@@ -207,15 +207,15 @@ def _row(content: dict[str, Any], part: str | None) -> list[str]:
     return [
         part or (chosen if content["chooses"] else scales[0]),
         _trained([card["training"][str(scale)] for scale in view["scales"]]),
-        _percent(summary["mean"]),
-        _percent(summary["median"]),
-        f"{_percent(summary['lower_quartile'])} .. {_percent(summary['upper_quartile'])}",
+        percent(summary["mean"]),
+        percent(summary["median"]),
+        f"{percent(summary['lower_quartile'])} .. {percent(summary['upper_quartile'])}",
         f"{measured} of {summary['num_images']}",
         "n/a" if summary["covered"] is None else f"{summary['covered']:.0%}",
         _next_range(content, part),
-        _percent(summary["ssim_mean"]),
-        _percent(summary["ms_ssim_mean"]),
-        *(_gain(rates[bpp]) for bpp in GAIN_BPP),
+        percent(summary["ssim_mean"]),
+        percent(summary["ms_ssim_mean"]),
+        *(gain(rates[bpp]) for bpp in GAIN_BPP),
     ]
 
 
@@ -233,7 +233,7 @@ def _differences(content: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in content["plain"]["options"].items() if ours[key] != value}
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
+def markdown(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
 
 
@@ -256,14 +256,14 @@ def _next_range(content: dict[str, Any], part: str | None) -> str:
         return "n/a"
     view = content["later_ranges"][0]
     summary = view["summary"] if part is None else view["parts"][part]["summary"]
-    return f"{_percent(summary['mean'])} ({view['span'][1]:g} bpp)"
+    return f"{percent(summary['mean'])} ({view['span'][1]:g} bpp)"
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
     return "n/a" if value is None else f"{value:+.1f} %"
 
 
-def _gain(rate: dict[str, Any]) -> str:
+def gain(rate: dict[str, Any]) -> str:
     if not rate["num_images"]:
         return "n/a"
     return f"{rate['vcframe_psnr_db'] - rate['plain_psnr_db']:+.2f} dB ({rate['num_images']})"

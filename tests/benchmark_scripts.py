@@ -17,6 +17,8 @@ def load_script(name: str) -> ModuleType:
     path = FOLDER / f"{name}.py"
     if not path.exists():
         pytest.skip("benchmarks/ is part of a checkout only")
+    if str(FOLDER) not in sys.path:
+        sys.path.append(str(FOLDER))  # as when it is run: one may import another
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
