@@ -273,6 +273,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_step(
         ({"schedule": "paper", "preset": "paper"}, "needs one quality"),
         ({"quality": 10.0}, "the others take none"),
         ({"plan": (("post", 0.5), ("joint", 0.4))}, "must add up to 1"),
+        ({"schedule": "post", "rate": 0.5}, "schedule post has no bits in its objective"),
         ({"plan": (("sleep", 1.0),)}, "plan"),
         ({"plan": (("joint", 1.0),)}, "begins with post or with a model"),
         ({"preset": "paper"}, "use schedule paper"),

@@ -252,3 +252,17 @@ def test_directions_learn_what_pictures_want_and_the_network_with_them(workshop:
     assert left() < at_first - 0.02
     for name, value in post.state_dict().items():
         assert not torch.equal(value, before[name]), name
+
+
+def test_the_adaptation_counts_structure_by_its_weight(workshop: Workshop) -> None:
+    def first_loss(weight: float) -> float:
+        shop = replace(workshop, config=workshop.config.model_copy(update={"dssim": weight}))
+        shop.networks.post.load_state_dict(before)
+        return AdaptationPhase(shop, plain_describe(1), key=0).step(0, 1.0).loss
+
+    assert isinstance(workshop.networks.post, SmallPostProcessing)
+    workshop.networks.post.make_adaptation()
+    before = {name: value.clone() for name, value in workshop.networks.post.state_dict().items()}
+    without, half, whole = map(first_loss, (0.0, 0.5, 1.0))
+    assert whole < without, "the logarithm of a dissimilarity below 1"
+    assert half == pytest.approx((without + whole) / 2, abs=1e-5)
