@@ -80,9 +80,7 @@ class TrainConfig(BaseModel):
         if self.schedule == "virtual" and self.patch != self.crop:
             raise ValueError(f"a virtual codec learns from whole crops: patch must be {self.crop}")
         if self.rate != 1 and self.schedule != "joint":
-            raise ValueError(
-                f"schedule {self.schedule} has no bits in its objective, so no rate"
-            )
+            raise ValueError(f"schedule {self.schedule} has no bits in its objective, so no rate")
         if self.plan is not None and not math.isclose(sum(share for _, share in self.plan), 1, abs_tol=1e-6):
             raise ValueError("the shares of a plan must add up to 1")
         if self.plan and self.schedule == "joint" and self.start is None and self.plan[0][0] != "post":
