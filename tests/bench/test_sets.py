@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import threading
+import zipfile
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +22,12 @@ from vcframe.bench.sets import ImageSet, SetFile, check, fetch, find_set, list_s
 from vcframe.codec import Image, ImageError, UsageError
 from vcframe.images import read_image, write_image
 
+ARCHIVES = {
+    "clic2020-mobile-test": 178,
+    "clic2020-mobile-valid": 61,
+    "clic2020-professional-test": 250,
+    "clic2020-professional-valid": 41,
+}
 SIZES = {"embedded": 4, "kodak": 24, "set5": 5, "set7": 7, "set14": 14, "live1": 29, "classic5": 5}
 
 
@@ -78,7 +85,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 def test_the_known_sets_are_complete() -> None:
-    assert {known.name: len(known.files) for known in list_sets()} == SIZES
+    assert {known.name: known.num_images for known in list_sets()} == {**SIZES, **ARCHIVES}
     for known in list_sets():
         assert known.title
         assert known.source
@@ -87,6 +94,10 @@ def test_the_known_sets_are_complete() -> None:
         for digests in ([f.sha256 for f in known.files], [f.samples_sha256 for f in known.files]):
             assert len(set(digests)) == len(known.files)
             assert all(len(bytes.fromhex(digest)) == 32 for digest in digests)
+        if known.name in ARCHIVES:
+            assert known.archive is not None
+            assert len(bytes.fromhex(known.archive.sha256)) == 32
+            assert known.num_bytes == known.archive.num_bytes > 1e8
 
 
 def test_the_published_pictures_have_these_digests(shared: Path) -> None:
@@ -102,7 +113,7 @@ def test_the_published_pictures_have_these_digests(shared: Path) -> None:
 
 def test_an_unknown_set_is_answered_with_close_ones() -> None:
     assert "did you mean 'kodak'" in refused("data", "verify", "kodac")
-    with pytest.raises(UsageError, match="known: classic5, embedded, kodak"):
+    with pytest.raises(UsageError, match="known: classic5, .*, embedded, kodak"):
         find_set("imagenet")
 
 
@@ -192,6 +203,60 @@ def test_a_turned_picture_is_another_one(pictures: ImageSet, tmp_path: Path, pho
     """The samples in raster order are the same, the shape is not."""
     write_image(tmp_path / "served/mine/p0.png", np.ascontiguousarray(photo[:20, :30]).reshape(30, 20, 3))
     assert check(pictures, tmp_path / "served/mine")[0].state == "differs"
+
+
+# Archives
+
+
+@pytest.fixture
+def packed(pictures: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ImageSet:
+    """The set `mine` as an archive, with what macOS adds to one."""
+    path = tmp_path / "served" / "mine" / "all.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in reversed(pictures.files):
+            archive.write(path.with_name(file.name), f"valid/{file.name}")
+        archive.writestr("__MACOSX/valid/._p0.png", b"no picture")
+        archive.writestr("valid/readme.txt", b"no picture")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    text = f"""title = "Packed"
+source = "this test"
+licence = "none"
+[archive]
+name = "all.zip"
+num_bytes = {path.stat().st_size}
+sha256 = "{digest}"
+num_images = 3
+"""
+    monkeypatch.setattr(sets, "list_sets", lambda: [sets._parse("mine", text)])
+    return find_set("mine")
+
+
+def test_an_archive_s_pictures_are_unpacked_and_known(
+    packed: ImageSet, pictures: ImageSet, server: Server
+) -> None:
+    assert packed.files == ()
+    assert json.loads(ok("data", "list", "--json").stdout)[0]["state"] == "local folder only"
+    assert "known once it was fetched" in refused("data", "verify", "mine", "--json")
+    ok("data", "fetch", "mine", "--mirror", server.url)
+    assert server.asked == ["/mine/all.zip"]
+    fetched = find_set("mine")
+    assert fetched.files == pictures.files
+    assert [path.name for path in local_files(fetched)] == ["p0.png", "p1.png", "p2.png"]
+    assert not (set_folder(fetched) / "all.zip").exists()
+    fetch(fetched, server.url)
+    assert server.asked == ["/mine/all.zip"]
+    (set_folder(fetched) / "p1.png").write_bytes(b"damaged since")
+    assert "another picture: p1.png" in refused("data", "verify", "mine")
+    fetch(fetched, server.url)
+    assert "mine: all 3 pictures are in" in ok("data", "verify", "mine").stdout
+
+
+def test_another_archive_is_not_unpacked(packed: ImageSet, server: Server, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "served/mine/all.zip", "a") as archive:
+        archive.writestr("valid/p9.png", b"one more")
+    with pytest.raises(ImageError, match=r"all.zip cannot be fetched: .*hash"):
+        fetch(packed, server.url)
+    assert list(set_folder(packed).iterdir()) == []
 
 
 # The commands

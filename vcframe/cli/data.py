@@ -30,9 +30,10 @@ def list_(as_json: Json = False) -> None:
 
     table = Table("set", "pictures", "MB", "what", "source", "licence", "state")
     for image_set, here in known:
-        size = sum(file.num_bytes for file in image_set.files) / 1e6
         texts = (image_set.title, image_set.source, image_set.licence, here)
-        table.add_row(image_set.name, str(len(image_set.files)), f"{size:.1f}", *map(escape, texts))
+        table.add_row(
+            image_set.name, str(image_set.num_images), f"{image_set.num_bytes / 1e6:.1f}", *map(escape, texts)
+        )
     console().print(table)
 
 
@@ -57,7 +58,7 @@ def fetch(
             folder = sets.fetch(
                 image_set, mirror, lambda done, total, name: bar.update(done / total, "fetching", name)
             )
-        print(f"{image_set.name}: {len(image_set.files)} pictures in {folder}")
+        print(f"{image_set.name}: {image_set.num_images} pictures in {folder}")
 
 
 @app.command("verify")
@@ -79,7 +80,7 @@ def verify(
 
     image_set = sets.find_set(name)
     folder = images or sets.set_folder(image_set)
-    if as_json:
+    if as_json and image_set.files:
         checks = sets.check(image_set, folder)
         print_json([_row(check) for check in checks])
         raise typer.Exit(int(any(check.state != "ok" for check in checks)))

@@ -5,9 +5,12 @@ Each set is a TOML file in this folder. The pictures themselves are not part of 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import json
 import os
 import tomllib
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -15,11 +18,14 @@ from pathlib import Path
 from typing import Literal
 
 from vcframe.codec import ImageError, UsageError
-from vcframe.images import read_image
+from vcframe.images import read_image, write_bytes
 from vcframe.registry import near
 
 DATA_VARIABLE = "VCFRAME_DATA"
 """Environment variable: the folder that sets are fetched into, each in a folder of its own name."""
+
+DIGESTS = "digests.json"
+"""Beside the pictures of an archive: which archive, and every picture's digests."""
 
 _NAMED_AT_MOST = 3
 
@@ -37,6 +43,17 @@ class SetFile:
 
 
 @dataclass(frozen=True)
+class Archive:
+    """The ZIP file that a set is published as: its PNG files are the pictures, whatever their folder."""
+
+    name: str
+    num_bytes: int
+    sha256: str
+    num_images: int
+    """As its source says."""
+
+
+@dataclass(frozen=True)
 class ImageSet:
     """A known set of pictures."""
 
@@ -49,8 +66,21 @@ class ImageSet:
     url: str | None
     """Folder that the files are fetched from; None where no public one is known."""
     files: tuple[SetFile, ...]
+    """None yet where the set is an archive that was not fetched."""
     package: str | None = None
     """Installed Python package that the files are part of: nothing has to be fetched."""
+    archive: Archive | None = None
+
+    @property
+    def num_images(self) -> int:
+        """How many pictures belong to the set."""
+        return self.archive.num_images if self.archive and not self.files else len(self.files)
+
+    @property
+    def num_bytes(self) -> int:
+        """What is fetched."""
+        files = self.files if self.archive is None else (self.archive,)
+        return sum(file.num_bytes for file in files)
 
 
 @dataclass(frozen=True)
@@ -104,6 +134,11 @@ def local_files(image_set: ImageSet, folder: Path | None = None) -> list[Path]:
 
     Raises `UsageError` naming what is missing or differs, and how to get it.
     """
+    if not image_set.files:
+        raise UsageError(
+            f"image set {image_set.name}: its pictures' digests are those of an archive, known once it was "
+            f"fetched; {how_to_get(image_set)}"
+        )
     if folder is None or image_set.package is not None:
         folder = set_folder(image_set)
     checks = check(image_set, folder)
@@ -131,7 +166,7 @@ def fetch(
 
     Files that are there already are not fetched again, so the same call continues one that was stopped. A
     mirror is the address of a folder laid out like ours: `MIRROR/SET/FILE`. `on_progress` is called with
-    (files done, files in all, file name) before each file.
+    (files done, files in all, file name) before each file. An archive is unpacked and removed.
 
     Raises `UsageError` where there is no address or pooch is not installed, `ImageError` where a file cannot
     be fetched or is not the one that was meant.
@@ -147,15 +182,53 @@ def fetch(
         raise UsageError("fetching needs pooch; install it with: pip install 'vcframe[bench]'") from error
     pooch.get_logger().setLevel("WARNING")
     folder = set_folder(image_set)
-    for done, file in enumerate(image_set.files):
+    files: Sequence[SetFile | Archive] = image_set.files
+    if image_set.archive is not None:
+        if files and all(found.state == "ok" for found in check(image_set, folder)):
+            return folder
+        files = [image_set.archive]
+    for done, file in enumerate(files):
         if on_progress:
-            on_progress(done, len(image_set.files), file.name)
+            on_progress(done, len(files), file.name)
         try:
             pooch.retrieve(base + file.name, f"sha256:{file.sha256}", fname=file.name, path=folder)
         except (OSError, ValueError) as error:  # the errors of requests are OSErrors
             reason = " ".join(str(error).split())
             raise ImageError(f"{base}{file.name} cannot be fetched: {reason}") from error
+    if image_set.archive is not None:
+        _unpack(image_set.archive, folder)
     return folder
+
+
+def _unpack(archive: Archive, folder: Path) -> None:
+    """Put an archive's pictures and their digests into its folder, then remove it."""
+    packed = folder / archive.name
+    files = []
+    with zipfile.ZipFile(packed) as content:
+        # macOS adds a folder of files that only look like pictures.
+        names = [n for n in content.namelist() if n.endswith(".png") and not n.startswith("__MACOSX/")]
+        if len({Path(name).name for name in names}) < max(len(names), 1):
+            raise ImageError(f"{packed}: of its {len(names)} PNG files two have one name, or there is none")
+        for name in names:
+            path, data = folder / Path(name).name, content.read(name)
+            write_bytes(path, data)
+            digest = hashlib.sha256(data).hexdigest()
+            files.append(SetFile(path.name, len(data), digest, samples_sha256(path)))
+    files.sort(key=lambda file: file.name)
+    digests = {"archive": archive.sha256, "files": [dataclasses.asdict(file) for file in files]}
+    write_bytes(folder / DIGESTS, json.dumps(digests, indent=1).encode())
+    packed.unlink()
+
+
+def _unpacked(image_set: ImageSet) -> ImageSet:
+    """With the pictures of its archive, if that was fetched."""
+    path = set_folder(image_set) / DIGESTS
+    if image_set.archive is None or not path.exists():
+        return image_set
+    digests = json.loads(path.read_text(encoding="utf-8"))
+    if digests["archive"] != image_set.archive.sha256:
+        return image_set
+    return dataclasses.replace(image_set, files=tuple(SetFile(**file) for file in digests["files"]))
 
 
 def samples_sha256(path: Path) -> str:
@@ -166,8 +239,10 @@ def samples_sha256(path: Path) -> str:
 
 def _parse(name: str, text: str) -> ImageSet:
     content = tomllib.loads(text)
-    files = tuple(SetFile(**file) for file in content.pop("files"))
-    return ImageSet(name=name, url=content.pop("url", None), files=files, **content)
+    files = tuple(SetFile(**file) for file in content.pop("files", ()))
+    archive = Archive(**content.pop("archive")) if "archive" in content else None
+    url = content.pop("url", None)
+    return _unpacked(ImageSet(name=name, url=url, files=files, archive=archive, **content))
 
 
 def _check_file(file: SetFile, folder: Path) -> FileCheck:
