@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,7 +23,7 @@ from plugin_sources import plugin
 from vcframe.bench import metrics
 from vcframe.bench.metrics import METRICS, all_metrics, find_metrics
 from vcframe.codec import Image, ImageError, PluginError, UsageError
-from vcframe.images import luma
+from vcframe.images import luma, read_image
 from vcframe.registry import Registry
 
 
@@ -137,6 +138,46 @@ def test_an_ffmpeg_without_vmaf_does_not_do(monkeypatch: pytest.MonkeyPatch, tmp
             METRICS["vmaf"].measure(np.zeros((8, 8), np.uint8), np.zeros((8, 8), np.uint8))
     finally:
         metrics._ffmpeg.cache_clear()
+
+
+# SSIMULACRA 2
+
+
+@pytest.fixture
+def ssimulacra2(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """Where a program of that name is looked for; there is none."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    metrics._no_ssimulacra2.cache_clear()
+    yield tmp_path / "ssimulacra2"
+    metrics._no_ssimulacra2.cache_clear()
+
+
+def put(program: Path, script: str) -> None:
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    metrics._no_ssimulacra2.cache_clear()
+
+
+def test_ssimulacra2_is_what_libjxl_s_program_prints(ssimulacra2: Path, original: Image, bad: Image) -> None:
+    metric = METRICS["ssimulacra2"]
+    assert "no program ssimulacra2 on the PATH" in str(metric.unavailable())
+    put(ssimulacra2, 'cmp -s "$1" "$2" && echo 100.00000000 || echo 80.29000000')
+    assert metric.unavailable() is None
+    assert metric.measure(original, original) == 100
+    assert metric.measure(original, bad) == 80.29
+    assert metric.measure(luma(original), luma(bad)) == 80.29
+    # The original comes first: the score is not symmetric.
+    copied = ssimulacra2.with_name("first.png")
+    put(ssimulacra2, f'cp "$1" {copied}; echo 80.29')
+    metric.measure(original, bad)
+    assert np.array_equal(read_image(copied), original)
+
+
+def test_another_program_of_the_name_is_not_taken(ssimulacra2: Path) -> None:
+    put(ssimulacra2, "echo 82.64")
+    assert "is not libjxl's: a score of 82.64" in str(METRICS["ssimulacra2"].unavailable())
+    put(ssimulacra2, "echo 'cannot read' >&2; exit 1")
+    assert "the program failed: cannot read" in str(METRICS["ssimulacra2"].unavailable())
 
 
 # LPIPS and DISTS

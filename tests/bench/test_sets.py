@@ -113,7 +113,7 @@ def test_the_published_pictures_have_these_digests(shared: Path) -> None:
 
 def test_an_unknown_set_is_answered_with_close_ones() -> None:
     assert "did you mean 'kodak'" in refused("data", "verify", "kodac")
-    with pytest.raises(UsageError, match="known: classic5, .*, embedded, kodak"):
+    with pytest.raises(UsageError, match=r"known: classic5, .*, embedded, kodak"):
         find_set("imagenet")
 
 

@@ -32,6 +32,10 @@ MS_SSIM_MIN_SIDE = 161
 VGG16_WEIGHTS = "vgg16-397923af.pth"
 """Of torchvision; LPIPS and DISTS compare what its layers see."""
 
+SSIMULACRA2_GREYS, SSIMULACRA2_SCORE = (128, 138), 80.29
+"""Two flat pictures of 256x256 and what libjxl's program says of them, as the tests of another implementation
+have it (github.com/imazen/ssimulacra2, `reference_data.rs`)."""
+
 INSTALL = "install it with: pip install 'vcframe[bench]'"
 
 
@@ -123,6 +127,22 @@ def vmaf(a: Image, b: Image) -> float:
         return float(json.loads(log.read_text())["pooled_metrics"]["vmaf"]["mean"])
 
 
+def ssimulacra2(a: Image, b: Image) -> float:
+    """SSIMULACRA 2 by libjxl's program of that name; 100 is identical, there is no least.
+
+    Raises `ImageError` where the program fails, with its reason.
+    """
+    program = shutil.which("ssimulacra2")
+    assert program is not None, "checked by unavailable"
+    with _as_png(a, b) as (original, restored):
+        done = subprocess.run([program, original, restored], capture_output=True, text=True, check=False)
+    try:
+        return float(done.stdout)
+    except ValueError as error:
+        reason = " ".join(f"{done.stderr} {done.stdout}".split()) or done.returncode
+        raise ImageError(f"ssimulacra2: the program failed: {reason}") from error
+
+
 @contextlib.contextmanager
 def _as_png(*images: Image) -> Iterator[list[Path]]:
     """Colour pictures as files, for what reads nothing else; they are gone afterwards."""
@@ -194,6 +214,22 @@ def _no_vmaf() -> str | None:
     return None
 
 
+@functools.cache
+def _no_ssimulacra2() -> str | None:
+    if shutil.which("ssimulacra2") is None:
+        return "no program ssimulacra2 on the PATH; it is among libjxl's development tools"
+    try:
+        score = ssimulacra2(*(np.full((256, 256), level, np.uint8) for level in SSIMULACRA2_GREYS))
+    except (ImageError, OSError) as error:
+        return str(error)
+    # There is a package whose program has the name and other scores.
+    if abs(score - SSIMULACRA2_SCORE) > 0.5:
+        return (
+            f"the program ssimulacra2 is not libjxl's: a score of {score} where that has {SSIMULACRA2_SCORE}"
+        )
+    return None
+
+
 METRICS: Mapping[str, Metric] = {
     metric.name: metric
     for metric in (
@@ -205,6 +241,7 @@ METRICS: Mapping[str, Metric] = {
         Metric("lpips", "", "lower", lpips, _needs_weights("lpips_weights.pt")),
         Metric("dists", "", "lower", dists, _needs_weights("dists_weights.pt")),
         Metric("vmaf", "", "higher", vmaf, _no_vmaf),
+        Metric("ssimulacra2", "", "higher", ssimulacra2, _no_ssimulacra2),
     )
 }
 """vcframe's own metrics. `psnr` is over all samples, so of colour it is the RGB PSNR."""
