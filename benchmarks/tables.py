@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
+import itertools
 import json
 import sys
 from collections.abc import Sequence
@@ -28,6 +29,11 @@ from vcframe.images import write_bytes
 ROOT = Path(__file__).resolve().parents[1]
 NO_NETWORKS = "no networks"
 GAIN_BPP = (0.10, 0.15, 0.20, 0.30)
+MAX_BPP = 1.3
+"""Where the curves end: one codec that starts where the others end would push them together."""
+COLOURS = ("#1f6feb", "#c2410c", "#15803d", "#9333ea", "#be185d", "#0e7490")
+COLOURS += ("#946200", "#4b5563", "#65a30d", "#1e3a8a", "#7f1d1d", "#d946ef")
+"""Of the codecs, those of the page (`vcframe/bench/report/style.css`)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -157,13 +163,12 @@ def curves(run: Run) -> bytes:
     with mpl.rc_context({"svg.hashsalt": run.name, "svg.fonttype": "none", "font.size": 9}):
         figure = Figure(figsize=(8, 5), layout="constrained")
         axes = figure.subplots()
-        palette = mpl.colormaps["tab20" if len(analysis.codecs) > 10 else "tab10"]
-        for number, codec in enumerate(analysis.codecs):
+        for codec, colour in zip(analysis.codecs, itertools.cycle(COLOURS)):
             for method, style in ((PLAIN, "--"), (CHOOSING, "-")):
                 if (system := System(codec, method)) in analysis.rows:
-                    points = analysis.mean_curve(system, metric)
+                    points = [p for p in analysis.mean_curve(system, metric) if p.bpp <= MAX_BPP]
                     line = [p.bpp for p in points], [p.psnr_db for p in points]
-                    axes.plot(*line, style, color=palette(number), label=str(system), linewidth=1.3)
+                    axes.plot(*line, style, color=colour, label=str(system), linewidth=1.3)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
         axes.set_xlabel("bits per pixel, whole files")

@@ -116,10 +116,21 @@ def test_the_matrix_has_the_mean(page: Any) -> None:
     cells = page.locator("#matrix-table tbody tr").first.locator("td")
     assert cells.nth(0).inner_text() == "the anchor"
     assert cells.nth(1).inner_text().startswith("-20.0 %")
+    alone = page.locator("#matrix-alone")
+    assert alone.inner_text() == "Measured without networks only: webp."
+    assert page.locator("#matrix-table tbody tr").count() == 1
     page.locator("#delta-anchor").select_option("common")
     assert (
         page.locator("#matrix-table tbody tr").nth(1).locator("td").first.inner_text().startswith("-25.0 %")
     )
+    assert alone.inner_text() == ""
+
+
+def test_costs_are_shown_where_they_were_taken(page: Any) -> None:
+    heads = " ".join(page.locator("#speed-table th").all_inner_texts())
+    assert "Codec encodes, s" in heads
+    assert "Memory, MB" in heads
+    assert page.locator("#speed-note").inner_text().startswith("Medians in seconds")
 
 
 def test_the_viewer_slides_and_flips(page: Any) -> None:

@@ -124,7 +124,7 @@
   }
 
   function matrixCell(i) {
-    if (i < 0) return element("td", { class: "none" }, "not in the suite");
+    if (i < 0) return element("td", { class: "none" }, "not measured");
     if (isAnchor(i)) return element("td", { class: "none" }, "the anchor");
     const found = comparison(i);
     if (!found || found.rate.mean === null) return element("td", { class: "none" }, `n/a (${reasons(found?.rates ?? [])})`);
@@ -139,8 +139,11 @@
 
   function drawDeltas() {
     const { metric } = judged();
-    const rows = codecs.map((codec) => element("tr", {}, element("th", { scope: "row" }, codec),
+    const compared = codecs.filter((codec) => systems.some((s, i) => s.codec === codec && !isAnchor(i)));
+    const rows = compared.map((codec) => element("tr", {}, element("th", { scope: "row" }, codec),
       ...methods.map((method) => matrixCell(systems.findIndex((s) => s.codec === codec && s.method === method)))));
+    const alone = codecs.filter((codec) => !compared.includes(codec));
+    by("matrix-alone").textContent = alone.length ? `Measured without networks only: ${alone.join(", ")}.` : "";
     by("matrix-table").replaceChildren(head(["Codec", ...methods]), element("tbody", {}, ...rows));
 
     const unit = labels[metric].includes("(") ? " dB" : "";
@@ -179,9 +182,16 @@
     });
     by("speed-chart").hidden = !series.length;
     speedChart.draw(series, true, {});
-    table(by("speed-table"), ["System", "Codec encodes, s", "Describe, s", "Codec decodes, s", "Restore, s", "Memory, MB", "Files", "BD-rate"], rows.map((row) => [
-      title(row.system), ...[row.encode_s, row.describe_s, row.decode_s, row.restore_s].map((time) => number(time, 3)),
-      number(row.peak_bytes === null ? null : row.peak_bytes / 1e6, 0), number(row.num_files, 0), number(row.mean, 1, " %")]));
+    const times = { encode_s: "Codec encodes, s", describe_s: "Describe, s", decode_s: "Codec decodes, s", restore_s: "Restore, s" };
+    const taken = Object.keys(times).filter((key) => rows.some((row) => row[key] !== null));
+    by("speed-note").textContent = taken.length
+      ? "Medians in seconds per megapixel of the original, repeats counted once; memory is the largest of a worker process."
+      : "This suite takes no times (timing = false): several files were made at once. The suite speed does.";
+    const heads = taken.length ? [...taken.map((key) => times[key]), "Memory, MB"] : [];
+    table(by("speed-table"), ["System", ...heads, "Files", "BD-rate"], rows.map((row) => {
+      const cost = taken.length ? [...taken.map((key) => number(row[key], 3)), number(row.peak_bytes === null ? null : row.peak_bytes / 1e6, 0)] : [];
+      return [title(row.system), ...cost, number(row.num_files, 0), number(row.mean, 1, " %")];
+    }));
   }
 
   const metricPairs = content.metrics.map((metric) => [metric.name, metric.label]);
