@@ -31,8 +31,10 @@ NO_NETWORKS = "no networks"
 GAIN_BPP = (0.10, 0.15, 0.20, 0.30)
 MAX_BPP = 1.3
 """Where the curves end: one codec that starts where the others end would push them together."""
-COLOURS = ("#1f6feb", "#c2410c", "#15803d", "#9333ea", "#be185d", "#0e7490")
-COLOURS += ("#946200", "#4b5563", "#65a30d", "#1e3a8a", "#7f1d1d", "#d946ef")
+COLOURS = (
+    *("#1f6feb", "#c2410c", "#15803d", "#9333ea", "#be185d", "#0e7490"),
+    *("#946200", "#4b5563", "#65a30d", "#1e3a8a", "#7f1d1d", "#d946ef"),
+)
 """Of the codecs, those of the page (`vcframe/bench/report/style.css`)."""
 
 
