@@ -150,8 +150,9 @@ def run_details(run: Run) -> str:
         rows.append([system.codec, system.method, *own, saved(system, analysis.anchor, ranges[0])])
     lines = [f"### {run.name}", "", headline(analysis), ""]
     lines += [f"![Mean rate-distortion curves of {run.name}]({run.name}.svg)", "", markdown(rows), ""]
+    rows_file = f"benchmarks/results/runs/{run.folder.name}/rows.jsonl.gz"
     lines += [f"`{run.about['command']}`, {len(run.measured)} files, {len(run.failures)} failures, "]
-    lines[-1] += f"commit {str(run.about['commit'])[:8]}: [rows](benchmarks/results/runs/{run.folder.name})."
+    lines[-1] += f"commit {str(run.about['commit'])[:8]}: [rows]({rows_file})."
     return "\n".join(lines)
 
 
