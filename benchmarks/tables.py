@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vcframe.bench.analysis import CHOOSING, PLAIN, RANGES, Analysis, System, compare
+from vcframe.bench.analysis import CHOOSING, PLAIN, RANGES, Analysis, System
 from vcframe.bench.evaluation import SCHEMA, SCHEMA_VERSION, scale_name
 from vcframe.bench.report.content import headline
 from vcframe.bench.runs import Run, read_run
@@ -134,11 +134,11 @@ def run_details(run: Run) -> str:
     head = ["codec", "method", *(f"{name}, against its plain codec" for name in ranges)]
     rows = [[*head, f"{ranges[0]}, against {analysis.anchor}"], ["---", "---", "---:", "---:", "---:"]]
 
+    rates = {(c.system, c.anchor, name): c.rate for name in ranges for c in analysis.compared(metric, name)}
+
     def saved(system: System, anchor: System | None, name: str) -> str:
-        if anchor is None or anchor not in analysis.rows or anchor == system:
+        if anchor is None or (rate := rates.get((system, anchor, name))) is None:
             return ""
-        pair = analysis.curves(metric)[anchor], analysis.curves(metric)[system]
-        rate = compare(*pair, system, anchor, metric, name).rate
         if rate.mean is None or rate.low is None or rate.high is None:
             return "n/a"
         counted = rate.num_images - rate.num_missing

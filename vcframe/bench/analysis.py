@@ -157,6 +157,7 @@ class Analysis:
             raise UsageError(f"no plain codec {anchor!r} in this run; it has {', '.join(plain) or 'none'}")
         self.anchor = System(anchor or plain[0], PLAIN) if plain else None
         self._curves: dict[str, Curves] = {}
+        self._compared: dict[tuple[str, str], list[Comparison]] = {}
 
     @property
     def systems(self) -> list[System]:
@@ -186,20 +187,20 @@ class Analysis:
 
     @functools.cached_property
     def comparisons(self) -> list[Comparison]:
-        """Every system against its own plain codec and against the common anchor."""
-        pairs = [
-            (system, anchor)
-            for system in self.systems
-            for anchor in dict.fromkeys((system.plain, self.anchor))
-            if anchor in self.rows and anchor != system
-        ]
-        return [
-            compare(self.curves(metric)[anchor], self.curves(metric)[system], system, anchor, metric, name)
-            for metric in self.metrics
-            for name in RANGES
-            for system, anchor in pairs
-            if anchor is not None
-        ]
+        """`compared` by every metric over every range."""
+        return [c for metric in self.metrics for name in RANGES for c in self.compared(metric, name)]
+
+    def compared(self, metric: str, name: str) -> list[Comparison]:
+        """Every system against its own plain codec and against the common anchor, over one of `RANGES`."""
+        if (metric, name) not in self._compared:
+            curves = self.curves(metric)
+            self._compared[metric, name] = [
+                compare(curves[anchor], curves[system], system, anchor, metric, name)
+                for system in self.systems
+                for anchor in dict.fromkeys((system.plain, self.anchor))
+                if anchor is not None and anchor in self.rows and anchor != system
+            ]
+        return self._compared[metric, name]
 
     def matched_pairs(self, system: System, metric: str) -> list[MatchedPair]:
         """Every file of the system's plain codec that a file of the system matches."""

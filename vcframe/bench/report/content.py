@@ -80,8 +80,7 @@ def headline(analysis: Analysis) -> str:
     """The result in one sentence: by the first metric, over the first range that has numbers."""
     metric = analysis.metrics[0]
     for name in RANGES:
-        found = [c for c in analysis.comparisons if (c.metric, c.range) == (metric, name)]
-        judged = [c for c in found if c.rate.mean is not None]
+        judged = [c for c in analysis.compared(metric, name) if c.rate.mean is not None]
         gains = [c for c in judged if c.system.method == CHOOSING and c.anchor == c.system.plain]
         others = [c for c in judged if c.system.method == PLAIN]
         if gains or others:
