@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from benchmark_suites import TOML, TOYS, digest, extended, suite_file, toys
 from command_line import fresh_model
 
 from vcframe import UsageError
-from vcframe.bench import measuring
+from vcframe.bench import measuring, workers
 from vcframe.bench.measuring import Bench, Job, kept_name
 from vcframe.bench.plan import Plan, make_plan
 from vcframe.bench.rows import Row, Task
@@ -239,6 +240,23 @@ class TestProcesses:
         assert rows[3].error == "took longer than 4 s"
         assert rows[4].error is None
         assert rows[4].peak_bytes is not None
+
+    def test_a_worker_whose_run_was_killed_ends_quietly(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        parent, child = multiprocessing.Pipe()
+
+        class Orphaned:
+            def __init__(self, job: object) -> None:
+                pass
+
+            def row(self, task: object) -> None:
+                parent.close()
+
+        monkeypatch.setattr(workers, "Bench", Orphaned)
+        monkeypatch.setattr(workers.signal, "signal", lambda *_: None)
+        parent.send("a task")
+        workers._serve(child, None)
+        with pytest.raises(OSError, match="closed"):
+            parent.recv()
 
     def test_threads_are_pinned_before_libraries_load(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

@@ -271,7 +271,8 @@ def compare(
 ) -> Comparison:
     """Compare two systems' curves of the reference's pictures over one of `RANGES`."""
     rates, gains = {}, {}
-    for image, points in reference.items():
+    # In one order, whatever that of the rows: the bootstrap draws by place.
+    for image, points in sorted(reference.items()):
         measured = test.get(image)
         missing = Delta(None, "not measured")
         rates[image] = rate_delta(points, measured, RANGES[name]) if measured else missing

@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 
 from vcframe.bench.measuring import Bench, Job
@@ -129,9 +129,8 @@ def _serve(pipe: Connection, job: Job) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     bench = Bench(job)
     pipe.send(None)
-    while True:
-        try:
+    with suppress(EOFError, ConnectionError):
+        while True:
             task = pipe.recv()
-        except (EOFError, ConnectionError):
-            return
-        pipe.send(bench.row(task))
+            row = bench.row(task)
+            pipe.send(row)
