@@ -160,6 +160,7 @@ def curves(run: Run) -> bytes:
     """Mean PSNR over mean rate of every system as SVG: `vcframe` solid, the plain codecs dashed."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     analysis = Analysis(run)
     metric = analysis.metrics[0]
@@ -173,7 +174,9 @@ def curves(run: Run) -> bytes:
                     line = [p.bpp for p in points], [p.psnr_db for p in points]
                     axes.plot(*line, style, color=colour, label=str(system), linewidth=1.3)
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("bits per pixel, whole files")
         axes.set_ylabel("PSNR in dB" if metric == "psnr" else metric)
         axes.grid(visible=True, which="both", linewidth=0.3)
