@@ -94,13 +94,7 @@ def orthogonalised(matrix: Tensor) -> Tensor:
 
 
 class Optimiser:
-    """Muon for the convolution kernels of one network and Adam for its gains, tables and biases, clipped.
-
-    Beside the parameters runs their exponential moving average, which is less noisy than they are (Polyak and
-    Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992): `use_averages` ends a phase.
-    """
-
-    decay = 0.998
+    """Muon for the convolution kernels of one network and Adam for its gains, tables and biases, clipped."""
 
     def __init__(self, parameters: Iterable[nn.Parameter], learning_rate: float) -> None:
         self.parameters = list(parameters)
@@ -112,8 +106,6 @@ class Optimiser:
             self.parts.append(Muon(kernels, learning_rate))
         if others:
             self.parts.append(torch.optim.Adam(others, lr=learning_rate, betas=(0.9, 0.99)))
-        self.num_steps = 0
-        self.averages = [p.detach().clone() for p in self.parameters]
 
     def clip(self) -> float:
         """Scale the gradient down to norm 1; returns the norm before."""
@@ -126,30 +118,15 @@ class Optimiser:
                 group["lr"] = self.learning_rate * factor
             part.step()
             part.zero_grad(set_to_none=True)
-        self.num_steps += 1
-        # Short phases forget sooner: where they began is no place to end.
-        decay = min(self.decay, self.num_steps / (self.num_steps + 9))
-        for average, parameter in zip(self.averages, self.parameters, strict=True):
-            average.lerp_(parameter.detach(), 1 - decay)
 
-    @torch.no_grad()
-    def use_averages(self) -> None:
-        """Move the parameters to their averages."""
-        for average, parameter in zip(self.averages, self.parameters, strict=True):
-            parameter.copy_(average)
-
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> list[dict[str, Any]]:
         """What a checkpoint keeps."""
-        parts = [part.state_dict() for part in self.parts]
-        return {"parts": parts, "averages": self.averages, "num_steps": self.num_steps}
+        return [part.state_dict() for part in self.parts]
 
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
+    def load_state_dict(self, states: list[dict[str, Any]]) -> None:
         """Continue from a checkpoint."""
-        for part, state in zip(self.parts, saved["parts"], strict=True):
+        for part, state in zip(self.parts, states, strict=True):
             part.load_state_dict(state)
-        for average, values in zip(self.averages, saved["averages"], strict=True):
-            average.copy_(values)
-        self.num_steps = saved["num_steps"]
 
 
 def take_step(optimisers: Mapping[str, Optimiser], loss: Tensor, factor: float) -> None:

@@ -44,7 +44,6 @@ CHECKPOINT = "checkpoint.pt"
 MODEL = "model.safetensors"
 REPORT = "report.json"
 CHECKPOINT_EVERY_S = 60.0
-CHECKPOINT_LAYOUT = 2
 SKIPPED = "skipped"
 """The phase of a `Progress` that reports a picture which could not be read."""
 
@@ -217,8 +216,6 @@ class Run:
         except KeyboardInterrupt:
             self._save_checkpoint(phase.optimisers)
             raise
-        for optimiser in phase.optimisers.values():
-            optimiser.use_averages()
 
     def _make_phase(self) -> Phase:
         """The current phase; deterministic in the weights at its start, so that it can be made again."""
@@ -319,7 +316,6 @@ class Run:
         buffer = io.BytesIO()
         torch.save(
             {
-                "layout": CHECKPOINT_LAYOUT,
                 "config": self.config.model_dump_json(),
                 "state": dataclasses.asdict(self.state),
                 "networks": self._weights(("description", "post", "virtual")),
@@ -421,12 +417,8 @@ def _read_checkpoint(config: TrainConfig) -> dict[str, Any] | None:
         saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         earlier = TrainConfig.model_validate_json(saved["config"])
         finished = saved["state"]["phase"] == len(_plan(earlier))
-        if saved.get("layout") != CHECKPOINT_LAYOUT:
-            raise ValueError("of another version of vcframe")
     except Exception as error:  # torch, pickle and pydantic raise a dozen kinds for a damaged file
-        raise UsageError(
-            f"{path} is damaged, or of another version: give another --out, or remove it"
-        ) from error
+        raise UsageError(f"{path} is damaged: give another --out, or remove it") from error
     if not config.continues(earlier):
         raise UsageError(f"{config.out} holds a run with other settings: give another --out, or remove it")
     if finished and (config.minutes, config.steps) != (earlier.minutes, earlier.steps):
