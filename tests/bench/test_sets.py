@@ -251,6 +251,15 @@ def test_an_archive_s_pictures_are_unpacked_and_known(
     assert "mine: all 3 pictures are in" in ok("data", "verify", "mine").stdout
 
 
+@pytest.mark.parametrize("damage", [b"", b"\xff", b"[]", b"{}", b'{"archive": "0", "files": [{"name": 1}]}'])
+def test_damaged_digests_are_fetched_again(packed: ImageSet, server: Server, damage: bytes) -> None:
+    digests = fetch(packed, server.url) / "digests.json"
+    digests.write_bytes(damage)
+    assert "known once it was fetched" in refused("data", "verify", "mine")
+    fetch(find_set("mine"), server.url)
+    assert len(local_files(find_set("mine"))) == 3
+
+
 def test_another_archive_is_not_unpacked(packed: ImageSet, server: Server, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "served/mine/all.zip", "a") as archive:
         archive.writestr("valid/p9.png", b"one more")

@@ -221,14 +221,17 @@ def _unpack(archive: Archive, folder: Path) -> None:
 
 
 def _unpacked(image_set: ImageSet) -> ImageSet:
-    """With the pictures of its archive, if that was fetched."""
+    """With the pictures of its archive, if that was fetched; damaged digests are as good as none."""
     path = set_folder(image_set) / DIGESTS
     if image_set.archive is None or not path.exists():
         return image_set
-    digests = json.loads(path.read_text(encoding="utf-8"))
-    if digests["archive"] != image_set.archive.sha256:
+    try:
+        digests = json.loads(path.read_text(encoding="utf-8"))
+        files = tuple(SetFile(**file) for file in digests["files"])
+        same = digests["archive"] == image_set.archive.sha256
+    except (OSError, ValueError, TypeError, KeyError):
         return image_set
-    return dataclasses.replace(image_set, files=tuple(SetFile(**file) for file in digests["files"]))
+    return dataclasses.replace(image_set, files=files) if same else image_set
 
 
 def samples_sha256(path: Path) -> str:
