@@ -50,24 +50,29 @@ def _halved(plane: Any) -> Any:
 
 
 def encode_planes(encoder: str, planes: list[Image], chroma: int, options: dict[str, str]) -> bytes:
-    """What FFmpeg's `encoder` makes of one picture, in one thread. Raises what PyAV raises."""
+    """What FFmpeg's `encoder` makes of one picture, in one thread; `uint16` planes have 10 bits a sample.
+
+    Raises what PyAV raises.
+    """
     from fractions import Fraction
 
     import av
 
     height, width = planes[0].shape
+    sample = planes[0].dtype
+    layout = FORMATS[chroma] + ("10le" if sample == np.uint16 else "")
     context: Any = av.CodecContext.create(encoder, "w")
-    context.width, context.height, context.pix_fmt = width, height, FORMATS[chroma]
+    context.width, context.height, context.pix_fmt = width, height, layout
     context.time_base, context.framerate = Fraction(1, 25), Fraction(25)
     context.color_range, context.colorspace = FULL_RANGE, BT601
     context.thread_count = 1
     context.options = options
-    frame: Any = av.VideoFrame(width, height, FORMATS[chroma])
+    frame: Any = av.VideoFrame(width, height, layout)
     frame.color_range, frame.colorspace = FULL_RANGE, BT601
     for target, plane in zip(frame.planes, planes, strict=True):
-        rows = np.zeros((target.height, target.line_size), np.uint8)
+        rows = np.zeros((target.height, target.line_size // sample.itemsize), sample)
         rows[:, : plane.shape[1]] = plane
-        target.update(rows)
+        target.update(rows.view(np.uint8))
     return b"".join(bytes(packet) for packet in [*context.encode(frame), *context.encode(None)])
 
 

@@ -10,7 +10,7 @@ these, 56 and up may follow the picture, and FFmpeg reads 62 and 63 as Dolby Vis
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
@@ -18,10 +18,12 @@ import numpy as np
 from vcframe import Codec, CodecError, Image, QualityScale, Traits, hookimpl
 
 from ._annexb import Bits, Units, escape, header_at, split_units, unescape
-from ._video import FORMATS, decode_picture, encode_planes, missing, padded, to_planes, versions
+from ._video import FORMATS, decode_picture, encode_planes, missing, padded, to_planes, to_ten_bits, versions
 
 SPS, CLOSING_TYPE, PAYLOAD_TYPE = 33, 56, 57
 HEADER_BYTES = 2
+DEPTHS = (0, 0), (2, 2)
+"""`bit_depth_luma_minus8` and `bit_depth_chroma_minus8` (clause 7.4.3.2.1)."""
 UNITS = Units("hevc", bytes([CLOSING_TYPE << 1, 1]), bytes([PAYLOAD_TYPE << 1, 1]))
 # x265 shrinks its coding tree unit with the picture, and levels 5 and up do not allow units of 16.
 MIN_CODED_SIDE, CODED_MULTIPLE = 32, 8
@@ -45,10 +47,16 @@ class HevcOptions(Codec.Options):
     chroma_qp: Literal["standard", "rgb"] = "standard"
     """`rgb` quantises 4:2:0 chroma for the least error in RGB: 6 QP finer than luma at every quality. The
     standard's own table does so from QP 43 on and not at all below 30, where `rgb` saves 5 % of the bytes."""
+    depth: Literal[8, 10] = 8
+    """Bits of a coded sample. 10 (profile Main 10) round less on the way and save about 1 % of the bytes."""
+    sao: bool = True
+    """Sample adaptive offset, which evens out at the decoder what a trained network evens out better."""
+    strong_intra_smoothing: bool = True
+    """Smoothes what blocks of 32x32 are predicted from; worth nothing by PSNR."""
 
 
 class HevcCodec(Codec):
-    """One intra picture, 8 bits, grey or full-range BT.601 YCbCr (OpenCV's fixed-point conversion)."""
+    """One intra picture, grey or full-range BT.601 YCbCr (OpenCV's fixed-point conversion)."""
 
     name = "hevc"
     extension = ".hevc"
@@ -68,7 +76,8 @@ class HevcCodec(Codec):
         # chromaloc=1: chroma samples lie in the middle of the four that were averaged (figure E.1).
         siting = ":chromaloc=1" if chroma == 1 else ""
         try:
-            planes = to_planes(padded(image, MIN_CODED_SIDE, CODED_MULTIPLE), chroma)
+            coded = padded(image, MIN_CODED_SIDE, CODED_MULTIPLE)
+            planes = to_planes(coded, chroma) if self.options.depth == 8 else to_ten_bits(coded, chroma)
             data = self._encode(planes, chroma, f"qp={qp}:info=0{siting}{self._chroma_offset(qp, chroma)}")
         except Exception as error:
             raise CodecError(f"hevc: encoding failed: {error}") from error
@@ -94,6 +103,7 @@ class HevcCodec(Codec):
             # ipratio=1: else x265 codes intra pictures 3 steps below the QP it is given.
             "x265-params": "log-level=none:keyint=1:bframes=0:rc-lookahead=0:lookahead-slices=0:ipratio=1"
             ":pools=none:frame-threads=1:wpp=0:repeat-headers=1:aud=0:hrd=0:vui-timing-info=0"
+            f":sao={self.options.sao:d}:strong-intra-smoothing={self.options.strong_intra_smoothing:d}"
             f":{parameters}",
         }
         return encode_planes("libx265", planes, chroma, options)
@@ -101,6 +111,10 @@ class HevcCodec(Codec):
     def decode(self, data: bytes) -> Image:
         """Decode with FFmpeg's own decoder; damage that it notices is an error."""
         return decode_picture("hevc", "hevc", data, self.check_stream(data))
+
+    def unaided(self) -> Codec:
+        """With sample adaptive offset."""
+        return HevcCodec(max_pixels=self.max_pixels, **asdict(self.options) | {"sao": True})
 
     def version(self) -> str:
         """x265 names itself in the stream when asked to."""
@@ -190,8 +204,8 @@ def _read_sps(sps: Bits) -> _Header:
     window_at = sps.position
     window = [sps.golomb() for _ in range(4)] if sps.fixed(1) else [0] * 4
     after = sps.bits[sps.position :]
-    if chroma not in FORMATS or (sps.golomb(), sps.golomb()) != (0, 0):
-        raise CodecError("hevc: only 8-bit 4:0:0, 4:2:0 and 4:4:4 pictures are supported")
+    if chroma not in FORMATS or (sps.golomb(), sps.golomb()) not in DEPTHS:
+        raise CodecError("hevc: only 4:0:0, 4:2:0 and 4:4:4 pictures of 8 or 10 bits are supported")
     step = 2 if chroma == 1 else 1
     return _Header(
         width - step * (window[0] + window[1]),

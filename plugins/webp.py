@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from typing import Literal
@@ -31,6 +31,9 @@ class WebpOptions(Codec.Options):
     tune: Literal["default", "psnr"] = "default"
     """`psnr` spends the bits where they lower the error (libwebp: `sns_strength=0`, `segments=1`,
     `autofilter=1`): 7 % fewer bytes at equal PSNR. It needs the package webp to encode."""
+    loop_filter: bool = True
+    """VP8's smoothing of block edges, which a picture is shown with and no other block is predicted from. A
+    trained network does more with the edges as they are. `false` needs the package webp to encode."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.method <= 6:
@@ -56,7 +59,7 @@ class WebpCodec(Codec):
         image = self.check_image(image)
         quality = self.quality_scale.check(quality)
         try:
-            if self.options.tune == "psnr":
+            if self._is_tuned():
                 return self._encode_tuned(image, quality)
             if max(image.shape) == MAX_SIDE:
                 return self._encode_longest(image, quality)
@@ -71,17 +74,28 @@ class WebpCodec(Codec):
         except Exception as error:
             raise CodecError(f"webp: encoding failed: {error}") from error
 
+    def unaided(self) -> Codec:
+        """With the loop filter."""
+        return WebpCodec(max_pixels=self.max_pixels, **asdict(self.options) | {"loop_filter": True})
+
+    def _is_tuned(self) -> bool:
+        return self.options.tune == "psnr" or not self.options.loop_filter
+
     def _encode_tuned(self, image: Image, quality: float) -> bytes:
         """By the bindings that reach all of libwebp's settings: imagecodecs has but quality and method."""
         try:
             import webp
         except ImportError as error:
-            raise CodecError(f"webp: tune=psnr: {error}; install it with: pip install webp") from error
+            option = "tune=psnr" if self.options.tune == "psnr" else "loop_filter=false"
+            raise CodecError(f"webp: {option}: {error}; install it with: pip install webp") from error
 
         config = webp.WebPConfig.new(quality=quality, lossless=False)
         settings = config.ptr
         settings.method = self.options.method
-        settings.sns_strength, settings.segments, settings.autofilter = 0, 1, 1
+        if self.options.tune == "psnr":
+            settings.sns_strength, settings.segments, settings.autofilter = 0, 1, 1
+        if not self.options.loop_filter:
+            settings.autofilter, settings.filter_strength = 0, 0
         return bytes(webp.WebPPicture.from_numpy(image).encode(config).buffer())
 
     def _encode_longest(self, image: Image, quality: float) -> bytes:
@@ -112,7 +126,7 @@ class WebpCodec(Codec):
         import imagecodecs
 
         version = f"{imagecodecs.webp_version()} (imagecodecs {imagecodecs.__version__})"
-        if self.options.tune == "default":
+        if not self._is_tuned():
             return version
         with contextlib.suppress(PackageNotFoundError):
             version += f", webp {package_version('webp')}"

@@ -195,6 +195,13 @@ class Codec(ABC):
         """Inverse of `embed`: `(data, payload)`, or None where there is no payload of ours."""
         return None
 
+    def unaided(self) -> Codec:
+        """The codec for a file that is shown as it is decoded: with every filter of the format on.
+
+        Differs from the codec where an option leaves to a network what the format does for the eye.
+        """
+        return self
+
     def unavailable(self) -> str | None:
         """Why this codec cannot run here and what to install; None when it can."""
         return None

@@ -198,7 +198,7 @@ def _ways(image: Image, codec: Codec, model: Model | None, scale: int | None) ->
         scale = model.card.scales[0]
     if scale is not None:
         return [Way(image, codec, model, scale)]
-    return [Way(image, codec), *(Way(image, codec, model, scale) for scale in model.card.scales)]
+    return [Way(image, codec.unaided()), *(Way(image, codec, model, scale) for scale in model.card.scales)]
 
 
 def _best(ways: Sequence[Way], target: Target, effort: int, given: Compressed | None = None) -> Compressed:
@@ -207,7 +207,7 @@ def _best(ways: Sequence[Way], target: Target, effort: int, given: Compressed | 
     refusals: list[VcframeError] = []
     for way in ways:
         # What another way of this codec found is a good place to begin.
-        begun = [coded.quality for coded in met if coded.way.codec == way.codec]
+        begun = [coded.quality for coded in met if coded.way.codec.name == way.codec.name]
         try:
             met.append(search(way, target, effort, begun[-1] if begun else None))
         except (UsageError, CodecError) as error:

@@ -105,14 +105,43 @@ def test_options_change_the_bytes_and_have_stated_defaults() -> None:
     plain = make_codec("hevc")
     assert plain == make_codec("hevc", chroma="4:2:0", preset="slow", tune="psnr")
     assert plain == make_codec("hevc", chroma_qp="standard")
-    others: list[dict[str, str]] = [
+    assert plain == make_codec("hevc", depth=8, sao=True, strong_intra_smoothing=True)
+    others: list[dict[str, Any]] = [
         {"chroma": "4:4:4"},
         {"preset": "ultrafast"},
         {"tune": "none"},
         {"chroma_qp": "rgb"},
+        {"depth": 10},
+        {"sao": False},
+        {"strong_intra_smoothing": False},
     ]
     files = [make_codec("hevc", **options).encode(colour(), 30) for options in others]
-    assert len({plain.encode(colour(), 30), *files}) == 5
+    assert len({plain.encode(colour(), 30), *files}) == 8
+
+
+@pytest.mark.parametrize("chroma", ["4:2:0", "4:4:4", None])
+def test_ten_bits_are_main_10_and_any_player_shows_them(chroma: str | None) -> None:
+    codec = make_codec("hevc", depth=10, **({"chroma": chroma} if chroma else {}))
+    image = np.ascontiguousarray((colour() if chroma else grey())[:75, :91])
+    data = codec.encode(image, 24)
+    expected = {"4:2:0": "yuv420p10le", "4:4:4": "yuv444p10le", None: "gray10le"}
+    frame = frame_of(data)
+    assert (frame.format.name, int(frame.color_range), int(frame.colorspace)) == (expected[chroma], 2, 6)
+    decoded = codec.decode(data)
+    assert decoded.shape == image.shape
+    shown = decode_opencv_video(data)[: image.shape[0], : image.shape[1]]
+    assert psnr(shown if chroma else shown[:, :, 0], decoded) > 40
+
+
+def test_ten_bits_cost_fewer_bytes_at_equal_error() -> None:
+    qualities = (40, 34, 28, 22)
+    assert bytes_saved_percent(make_codec("hevc", depth=10), make_codec("hevc"), qualities) > 0.3
+
+
+def test_the_unaided_codec_has_sao() -> None:
+    codec = make_codec("hevc", sao=False, depth=10)
+    assert codec.unaided() == make_codec("hevc", depth=10)
+    assert codec.encode(colour(), 40) != codec.unaided().encode(colour(), 40)
 
 
 def test_chroma_for_rgb_costs_fewer_bytes_at_equal_error_and_moves_only_chroma() -> None:

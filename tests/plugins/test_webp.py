@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
-from backends import bytes_saved_percent, colour, grey, make_codec
+from backends import bytes_saved_percent, colour, grey, make_codec, psnr
 
 from vcframe import CodecError, Image, UsageError
 
@@ -73,6 +73,17 @@ def test_tuned_files_cost_fewer_bytes_at_equal_error() -> None:
         data = tuned.encode(colour(), quality)
         assert [name for name, _ in chunks(data)] == [b"VP8 "]
         assert np.array_equal(np.asarray(PIL.Image.open(io.BytesIO(data))), tuned.decode(data))
+
+
+@pytest.mark.parametrize("tune", ["default", "psnr"])
+def test_without_loop_filter_only_what_is_shown_differs(tune: str) -> None:
+    codec = make_codec("webp", tune=tune, loop_filter=False)
+    filtered, unfiltered = codec.unaided().encode(colour(), 10), codec.encode(colour(), 10)
+    assert codec.unaided() == make_codec("webp", tune=tune)
+    first, second = (np.asarray(PIL.Image.open(io.BytesIO(data))) for data in (filtered, unfiltered))
+    assert np.array_equal(second, codec.decode(unfiltered))
+    assert abs(len(filtered) - len(unfiltered)) < 0.01 * len(filtered)
+    assert psnr(colour(), first) > psnr(colour(), second) + 0.05
 
 
 def test_grey_pictures_need_three_channels() -> None:

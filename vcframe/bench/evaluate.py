@@ -53,9 +53,10 @@ def evaluate(
 ) -> Evaluation:
     """Measure the plain codec and vcframe (`codec` with `model`) on each picture.
 
-    `plain` is the plain codec in its best setting where that differs from `codec`. Each curve takes a grid
-    over the unit quality from the worst up, until it passes the last of `ends_bpp`. vcframe has the files at
-    each scale of the model and the codec's own, as `compress` has; given a `scale`, those at that one alone.
+    `plain` is the plain codec in its best setting where that differs from `codec`; either is taken unaided.
+    Each curve takes a grid over the unit quality from the worst up, until it passes the last of `ends_bpp`.
+    vcframe has the files at each scale of the model and the codec's own, as `compress` has; given a `scale`,
+    those at that one alone.
     Given `qualities` (numbers of the codec's own scale), vcframe is measured at exactly these, at one scale,
     and the plain codec over its whole grid. A grey model is measured on the luma of the pictures.
     Given the JSON of an `earlier` evaluation of the same model, scales, ranges and pictures, vcframe's files
@@ -87,7 +88,9 @@ def evaluate(
         same = {"model_id": model.id, "codec": codec.config(), "scales": list(scales), "chooses": chooses}
         same |= {"ends_bpp": list(ends_bpp), "qualities": checked}
         known = earlier_points(earlier, same)
-    bench = _Bench(codec, plain or codec, model, scales, checked, tuple(ends_bpp), chooses, ms_ssim, known)
+    bench = _Bench(
+        codec, (plain or codec).unaided(), model, scales, checked, tuple(ends_bpp), chooses, ms_ssim, known
+    )
     rows = []
     for done, path in enumerate(images):
         if on_progress:
@@ -174,10 +177,11 @@ class _Bench:
             points = []
             for way in ways:
                 points += self._curve(way, grid, lambda point: self._is_last(point, plain))
-            if self.chooses and self.plain.config() == self.codec.config():
+            unaided = self.codec.unaided()
+            if self.chooses and self.plain.config() == unaided.config():
                 points += plain.result()
             elif self.chooses:
-                points += self._curve(Way(image, self.codec), grid, self._is_past)
+                points += self._curve(Way(image, unaided), grid, self._is_past)
             return plain.result(), points
 
     def _curve(

@@ -124,7 +124,7 @@ def _plain(shop: Workshop, codec: Codec, entry: SuiteCodec) -> list[System]:
 
 def _vcframe(shop: Workshop, codec: Codec, entry: SuiteCodec) -> list[System]:
     systems = shop.around(shop.general_model(codec), entry)
-    own = systems[0].codec
+    own = systems[0].codec.unaided()
     return systems if own == codec else [System(own), *systems]
 
 
