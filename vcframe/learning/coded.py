@@ -54,11 +54,8 @@ class CodingRoom:
         """Seconds that the networks have waited for the codec."""
 
     def roundtrip(self, description: Image, quality: float) -> Coded:
-        """Code and decode; a codec without grey is given three equal channels."""
-        grey = description.ndim == 2 and not self.codec.traits.grey
-        decoded, num_bytes = self.codec.roundtrip(as_colour(description) if grey else description, quality)
-        net_bits = 8.0 * (num_bytes - self.fixed_bytes(description.shape, quality))
-        return Coded(luma(decoded) if grey else decoded, num_bytes, max(net_bits, MIN_NET_BITS))
+        """What the codec makes of a description."""
+        return roundtrip(self.codec, description, quality)
 
     def fixed_bytes(self, shape: tuple[int, ...], quality: float) -> int:
         """Length of the file of a flat picture of that size and quality: headers and tables."""
@@ -74,6 +71,14 @@ class CodingRoom:
     def close(self) -> None:
         """Let running calls end and start no more."""
         self.threads.shutdown(wait=True, cancel_futures=True)
+
+
+def roundtrip(codec: Codec, description: Image, quality: float) -> Coded:
+    """Code and decode; a codec without grey is given three equal channels."""
+    grey = description.ndim == 2 and not codec.traits.grey
+    decoded, num_bytes = codec.roundtrip(as_colour(description) if grey else description, quality)
+    net_bits = 8.0 * (num_bytes - _flat_file_bytes(codec, description.shape, quality))
+    return Coded(luma(decoded) if grey else decoded, num_bytes, max(net_bits, MIN_NET_BITS))
 
 
 @lru_cache(maxsize=4096)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from vcframe.codec import Image
+from vcframe.codec import Codec, Image
 from vcframe.images import to_image, to_tensor
-from vcframe.learning.coded import MIN_NET_BITS, Coded, Describe
+from vcframe.learning.coded import MIN_NET_BITS, Coded, Describe, roundtrip
 from vcframe.learning.phases import Workshop, network_describe, plain_describe
 from vcframe.learning.sources import middle, to_channels
 from vcframe.metrics import RatePoint, bd_rate, psnr, psnr_at_bpp
@@ -48,15 +48,16 @@ class Curve:
 
 
 def measure(workshop: Workshop, with_networks: bool) -> Curve:
-    """Code and restore every validation picture; without networks: plain resampling only."""
+    """Code and restore every validation picture; without networks: plain resampling and the unaided codec."""
     config = workshop.config
     describe = network_describe(workshop) if with_networks else plain_describe(config.scale)
-    scale_of = workshop.room.codec.quality_scale
+    codec = workshop.room.codec if with_networks else workshop.room.codec.unaided()
+    scale_of = codec.quality_scale
     units = UNITS if config.quality is None else (scale_of.unit(config.quality),)
     rows, bits = [], []
     pictures = [to_channels(middle(p, SIDE), config.channels) for p in workshop.source.validation]
     jobs = [(p, scale_of.native(u)) for p in pictures for u in units]
-    coding = [workshop.room.threads.submit(_code, workshop, describe, p, q) for p, q in jobs]
+    coding = [workshop.room.threads.submit(_code, codec, describe, p, q) for p, q in jobs]
     results = []
     for (picture, quality), future in zip(jobs, coding, strict=True):
         coded = future.result()
@@ -95,9 +96,8 @@ def measured_slopes(curve: Curve) -> list[float]:
     return [float(s) for s in np.clip(-np.gradient(log_mse, log_bits), 0.05, 1.5)]
 
 
-def _code(workshop: Workshop, describe: Describe, picture: Image, quality: float) -> Coded:
-    room = workshop.room
-    return room.roundtrip(describe(picture, room.codec.quality_scale.unit(quality)), quality)
+def _code(codec: Codec, describe: Describe, picture: Image, quality: float) -> Coded:
+    return roundtrip(codec, describe(picture, codec.quality_scale.unit(quality)), quality)
 
 
 def _restore(
