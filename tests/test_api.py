@@ -80,6 +80,14 @@ def test_plain_files_and_options(image: Image) -> None:
         assert np.array_equal(vcframe.decompress(data), np.asarray(seen))
 
 
+def test_a_file_that_no_network_restores_has_the_filters_that_networks_do_without() -> None:
+    """Noise, through the shipped model, which was trained without WebP's loop filter."""
+    image = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    codec = Registry.load().codec("webp", tune="psnr", loop_filter=False)
+    data = vcframe.compress(image, "webp", quality=30)
+    assert data == codec.unaided().encode(image, 30) != codec.encode(image, 30)
+
+
 @pytest.mark.usefixtures("installed")
 def test_errors_are_one_line_with_the_remedy(image: Image, tmp_path: Path) -> None:
     golden = (GOLDEN / "jpeg.jpg").read_bytes()

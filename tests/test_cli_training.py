@@ -56,7 +56,7 @@ class TestTraining:
         ).stdout
         (config,) = configs
         assert config == TrainConfig.checked(
-            codec={"codec": "webp", "options": {"method": 3, "tune": "default"}},
+            codec={"codec": "webp", "options": {"method": 3, "tune": "default", "loop_filter": True}},
             data=("a", "b/*.png"),
             scale=1,
             minutes=3.0,

@@ -296,15 +296,6 @@ def test_the_encoders_choice_is_never_worse_than_the_plain_codec(
     assert psnr(image, restored) >= psnr(image, codec.decode(plain))
 
 
-def test_the_choice_has_the_codecs_own_file_as_it_is_best_shown(registry: Registry, photo: Image) -> None:
-    """Not without the loop filter that the model's networks do without."""
-    codec = registry.codec("webp", loop_filter=False)
-    image = adversary("noise")
-    result = coder.compress(image, codec, quality=30, model=both_scales(codec))
-    assert result.data == registry.codec("webp").encode(image, 30) != codec.encode(image, 30)
-    assert compress(image, codec, quality=30).data == codec.encode(image, 30)
-
-
 def test_the_encoder_chooses_half_size_where_it_restores_best(registry: Registry) -> None:
     """A smooth picture at few bytes: half the sides leave JPEG four times the bits for each block."""
     codec = registry.codec("jpeg")

@@ -47,6 +47,7 @@ CODEC = {
     "probe": ["self", "data"],
     "embed": ["self", "data", "payload"],
     "extract": ["self", "data"],
+    "unaided": ["self"],
     "unavailable": ["self"],
     "config": ["self"],
     "from_config": ["config"],
