@@ -207,7 +207,7 @@ def _best(ways: Sequence[Way], target: Target, effort: int, given: Compressed | 
     refusals: list[VcframeError] = []
     for way in ways:
         # What another way of this codec found is a good place to begin.
-        begun = [coded.quality for coded in met if coded.way.codec.name == way.codec.name]
+        begun = [coded.quality for coded in met if coded.way.codec.unaided() == way.codec.unaided()]
         try:
             met.append(search(way, target, effort, begun[-1] if begun else None))
         except (UsageError, CodecError) as error:

@@ -53,7 +53,7 @@ def evaluate(
 ) -> Evaluation:
     """Measure the plain codec and vcframe (`codec` with `model`) on each picture.
 
-    `plain` is the plain codec in its best setting where that differs from `codec`; either is taken unaided.
+    `plain` is the plain codec in its best setting where that differs from `codec`, which is taken unaided.
     Each curve takes a grid over the unit quality from the worst up, until it passes the last of `ends_bpp`.
     vcframe has the files at each scale of the model and the codec's own, as `compress` has; given a `scale`,
     those at that one alone.
@@ -88,9 +88,8 @@ def evaluate(
         same = {"model_id": model.id, "codec": codec.config(), "scales": list(scales), "chooses": chooses}
         same |= {"ends_bpp": list(ends_bpp), "qualities": checked}
         known = earlier_points(earlier, same)
-    bench = _Bench(
-        codec, (plain or codec).unaided(), model, scales, checked, tuple(ends_bpp), chooses, ms_ssim, known
-    )
+    plain = plain or codec.unaided()
+    bench = _Bench(codec, plain, model, scales, checked, tuple(ends_bpp), chooses, ms_ssim, known)
     rows = []
     for done, path in enumerate(images):
         if on_progress:
