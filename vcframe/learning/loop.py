@@ -48,17 +48,17 @@ SKIPPED = "skipped"
 """The phase of a `Progress` that reports a picture which could not be read."""
 
 JOINT_PLAN = {
-    1: (("post", 0.65), ("virtual", 0.03), ("joint", 0.08), ("finish", 0.1), ("adaptation", 0.14)),
-    2: (("post", 0.45), ("virtual", 0.05), ("joint", 0.2), ("finish", 0.2), ("adaptation", 0.1)),
-    4: (("post", 0.45), ("virtual", 0.05), ("joint", 0.2), ("finish", 0.2), ("adaptation", 0.1)),
+    1: (("post", 0.5), ("virtual", 0.03), ("joint", 0.07), ("finish", 0.05), ("adaptation", 0.35)),
+    2: (("post", 0.35), ("virtual", 0.05), ("joint", 0.2), ("finish", 0.1), ("adaptation", 0.3)),
+    4: (("post", 0.35), ("virtual", 0.05), ("joint", 0.2), ("finish", 0.1), ("adaptation", 0.3)),
 }
 """Phases of the joint schedule and their shares of the budget, by scale.
 
 At full size the codec is given what it was made for, and a description network adds little (measured on HEVC:
-nothing); below that it decides what of the picture is kept.
+nothing); below that it decides what of the picture is kept. The adaptation moves the restoring network too.
 """
 
-POST_PLAN = (("post", 0.86), ("adaptation", 0.14))
+POST_PLAN = (("post", 0.6), ("adaptation", 0.4))
 ADAPTATION_PLAN = (("adaptation", 1.0),)
 VIRTUAL_PLAN = (("virtual", 1.0),)
 
