@@ -20,11 +20,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
+import vcframe
+from vcframe.codec import Image
 from vcframe.images import write_bytes
+from vcframe.model import Card, Model
 from vcframe.networks import PRESETS, Preset, build_networks, count_macs, downsample, scales_of
+from vcframe.networks.small import SmallPostProcessing
 
 Size = tuple[int, int]
 
@@ -174,19 +179,47 @@ def _peak() -> Case:
 
 
 def _ours(preset: Preset, scale: int, size: Size) -> list[Case]:
+    """As a model runs them: 8-bit pictures in and out, in tiles, and restored with coefficients."""
     networks = build_networks(preset, scale, block=8)
-    unit = torch.tensor([0.3])
+    coefficients = []
+    if isinstance(networks.post, SmallPostProcessing):
+        networks.post.make_adaptation()
+        coefficients = [1] * 32
+    card = Card(
+        codec={"codec": "any"},
+        codec_version="any",
+        preset=preset,
+        block=8,
+        channels=1 if networks.channels == 1 else 3,
+        training={scale: {}},
+        vcframe_version=vcframe.__version__,
+    )
+    model = Model(card, {scale: networks})
+    unit = 0.3
+    noise = np.random.default_rng(0)
 
-    def picture(size: Size) -> tuple[object, ...]:
-        return torch.rand(1, networks.channels, *size), unit
+    def picture(size: Size) -> Image:
+        shape = size if networks.channels == 1 else (*size, 3)
+        return noise.integers(0, 256, shape, np.uint8)
 
-    def decoded(size: Size) -> tuple[object, ...]:
-        return downsample(torch.rand(1, networks.channels, *size), scale), unit, size
-
+    # Counted on a small picture of one tile.
+    side = 64
+    x = torch.rand(1, networks.channels, side, side)
+    adapted = [torch.tensor([coefficients], dtype=torch.float32)] if coefficients else []
+    given = downsample(x, scale), torch.tensor([unit]), (side, side), *adapted
+    macs = count_macs(networks.description, x, torch.tensor([unit])), count_macs(networks.post, *given)
+    describe_macs, restore_macs = (count * size[0] * size[1] / side**2 for count in macs)
+    original = picture(size)
+    decoded = picture((-(-size[0] // scale), -(-size[1] // scale)))
     label = f"{preset}, scale {'1' if scale == 1 else f'1/{scale}'}"
     return [
-        _case(f"{label}: describe", networks.description, picture, size),
-        _case(f"{label}: restore", networks.post, decoded, size),
+        Case(f"{label}: describe", *size, describe_macs, lambda: model.describe(original, unit, scale)),
+        Case(
+            f"{label}: restore",
+            *size,
+            restore_macs,
+            lambda: model.restore(decoded, unit, scale, size, coefficients),
+        ),
     ]
 
 

@@ -62,6 +62,18 @@ class QualityGain(nn.Module):
         gain: Tensor = self.gain(unit_B)
         return x_BCHW * gain.to(x_BCHW.dtype)
 
+    def after(self, layer: nn.Conv2d, x_BCHW: Tensor, unit_B: Tensor) -> Tensor:
+        """ReLU of the layer's output with the gains.
+
+        In inference mode those of a single quality go into the weights: a pass over the features less.
+        """
+        if len(unit_B) > 1 or not torch.is_inference_mode_enabled():
+            return F.relu_(self(layer(x_BCHW), unit_B))
+        gain_C111 = self.gain(unit_B).view(-1, 1, 1, 1)
+        assert layer.bias is not None
+        weights, biases = layer.weight * gain_C111, layer.bias * gain_C111.flatten()
+        return F.relu_(F.conv2d(x_BCHW, weights, biases, padding=layer.padding))
+
 
 class ResidualBlock(nn.Module):
     """Two dense 3x3 convolutions around a ReLU; the quality gain acts on the hidden channels."""
@@ -77,8 +89,8 @@ class ResidualBlock(nn.Module):
             self.conv2.weight.mul_(0.1)
 
     def forward(self, x_BCHW: Tensor, unit_B: Tensor) -> Tensor:
-        residual: Tensor = self.conv2(F.relu(self.gain(self.conv1(x_BCHW), unit_B)))
-        return x_BCHW + residual
+        residual: Tensor = self.conv2(self.gain.after(self.conv1, x_BCHW, unit_B))
+        return residual.add_(x_BCHW)
 
 
 class Trunk(nn.Module):
@@ -95,7 +107,7 @@ class Trunk(nn.Module):
 
     def features(self, x_BCHW: Tensor, unit_B: Tensor) -> Tensor:
         """What the last layer is given."""
-        x_BCHW = F.relu(self.gain(self.head(x_BCHW), unit_B))
+        x_BCHW = self.gain.after(self.head, x_BCHW, unit_B)
         for block in self.blocks:
             x_BCHW = block(x_BCHW, unit_B)
         return x_BCHW
