@@ -99,6 +99,23 @@ def test_quality_gain_interpolates_between_its_knots() -> None:
     assert out.flatten().tolist() == [1.0, (1 + 1.25**2) / 2, 1.25**2, 9.0]
 
 
+def test_in_use_the_gains_of_a_quality_are_in_the_weights() -> None:
+    """The same picture as in training, and no multiplication of features."""
+    torch.manual_seed(2)
+    trunk = build_networks("small", 2, 8).post.trunk
+    assert isinstance(trunk, nn.Module)
+    for parameter in trunk.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    x, unit = torch.rand(1, 3, 9, 10), torch.tensor([0.3])
+    trained = trunk(x, unit)
+    with torch.inference_mode(), torch.profiler.profile(record_shapes=True) as profile:
+        used = trunk(x, unit)
+    assert trained.std() > 0.1
+    torch.testing.assert_close(used, trained, rtol=1e-4, atol=1e-5)
+    products = [event.input_shapes[0] for event in profile.events() if event.name == "aten::mul"]
+    assert all(shape[-2:] != [9, 10] for shape in products)
+
+
 def test_resampling_agrees_with_pillow() -> None:
     import PIL.Image
     import skimage.data

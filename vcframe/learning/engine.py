@@ -61,18 +61,19 @@ def _bfloat16_pays() -> bool:
     """
     if not getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)():
         return False
+    # The least of a few, which other work on the machine disturbs least; the first of each warms up.
+    plain, mixed = (min([_seconds(mixed) for _ in range(6)][1:]) for mixed in (False, True))
+    return mixed < 0.9 * plain
+
+
+def _seconds(mixed: bool) -> float:
+    """What a layer of the networks takes, forward and back."""
     layer = nn.Conv2d(40, 40, 3, padding=1).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     x = torch.rand(4, 40, 64, 64).to(memory_format=torch.channels_last)
-
-    def seconds(mixed: bool) -> float:
-        start = time.perf_counter()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
-            layer(x).float().mean().backward()
-        return time.perf_counter() - start
-
-    # The least of a few, which other work on the machine disturbs least; the first of each warms up.
-    plain, mixed = (min([seconds(mixed) for _ in range(6)][1:]) for mixed in (False, True))
-    return mixed < 0.9 * plain
+    start = time.perf_counter()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
+        layer(x).float().mean().backward()
+    return time.perf_counter() - start
 
 
 class Muon(torch.optim.Optimizer):
