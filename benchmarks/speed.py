@@ -27,6 +27,7 @@ from torch import nn
 import vcframe
 from vcframe.codec import Image
 from vcframe.images import write_bytes
+from vcframe.memory import keep_freed_memory
 from vcframe.model import Card, Model
 from vcframe.networks import PRESETS, Preset, build_networks, count_macs, downsample, scales_of
 from vcframe.networks.small import SmallPostProcessing
@@ -73,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, torch.get_num_threads()], metavar="N")
     parser.add_argument("--out", type=Path, metavar="FILE.json")
     given = parser.parse_args(arguments)
+    keep_freed_memory()  # as the command line does
     timings: list[Timing] = []
     for threads in dict.fromkeys(given.threads):
         torch.set_num_threads(threads)

@@ -20,6 +20,7 @@ CODEC_NAMES = set(PROJECT["project"]["entry-points"]["vcframe"]) - {"suites"}
 ROOMS = (
     "codec",
     "metrics",
+    "memory",
     "hookspecs",
     "registry",
     "testing",

@@ -131,7 +131,7 @@ def test_memory_is_bounded_and_small_pictures_are_one_tile(scale: int) -> None:
     model = random_model("small", scale, 8)
     networks = model.networks[scale].description, model.networks[scale].post
     inputs: list[tuple[int, ...]] = []
-    largest = {640: 0, 5000: 0}
+    largest = {768: 0, 5300: 0}
 
     def watch(height: int) -> None:
         def note(layer: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
@@ -146,8 +146,8 @@ def test_memory_is_bounded_and_small_pictures_are_one_tile(scale: int) -> None:
         for handle in handles:
             handle.remove()
 
-    watch(640)
-    assert inputs == [(1, 1, 640, 16), (1, 1, 640 // scale, 16 // scale)]
-    watch(5000)
-    assert len(inputs) == 2 + 2 * 8
-    assert largest[640] < largest[5000] <= largest[640] * (640 + 2 * 48) / 640
+    watch(768)
+    assert inputs == [(1, 1, 768, 16), (1, 1, 768 // scale, 16 // scale)]
+    watch(5300)
+    assert len(inputs) == 2 + 2 * 7
+    assert largest[768] < largest[5300] <= largest[768] * (768 + 2 * 48) / 768

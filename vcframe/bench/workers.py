@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection, wait
 from vcframe.bench.measuring import Bench, Job
 from vcframe.bench.rows import Row, Task
 from vcframe.codec import VcframeError
+from vcframe.memory import keep_freed_memory
 
 _PROCESSES = multiprocessing.get_context("spawn")
 """Forked, a process would inherit the locks of this one's threads."""
@@ -127,6 +128,7 @@ def _end(status: int) -> str:
 def _serve(pipe: Connection, job: Job) -> None:
     """Measure what comes, until the other end is closed: by its will or by its death."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    keep_freed_memory()  # as the command line does
     bench = Bench(job)
     pipe.send(None)
     with suppress(EOFError, ConnectionError):

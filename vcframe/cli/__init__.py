@@ -13,6 +13,7 @@ import typer
 
 from vcframe.cli import authoring, bench, compress, data, decompress, info, listing, training, virtual
 from vcframe.cli.common import Session, VcframeGroup
+from vcframe.memory import keep_freed_memory
 
 __all__ = ["app", "main"]
 
@@ -64,4 +65,5 @@ app.add_typer(bench.app, name="bench")
 
 def main() -> None:
     """Run the command line; ends the process with its exit status."""
+    keep_freed_memory()
     app()

@@ -28,9 +28,8 @@ from vcframe.networks.tiles import Area, PictureNetwork, Tiling, reach
 
 POST_GRID = 2
 """The post-processing trunk runs at 1/POST_GRID of the original size, or at the coded size if it is less."""
-TILE_SIDE = 640
-"""Pixels of the original picture: larger ones are run in tiles, whose feature maps take 16 MB each. At
-1024, where maps of 45 MB are asked of the system anew for each layer, it takes a seventh longer."""
+TILE_SIDE = 768
+"""Pixels of the original picture: larger ones are run in tiles, whose feature maps take 24 MB each."""
 
 
 class SmallDescription(PictureNetwork):
