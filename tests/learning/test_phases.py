@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from vcframe.codec import Image
+from vcframe.learning import phases
 from vcframe.learning.coded import CodedPool, CodingRoom
 from vcframe.learning.config import TrainConfig
 from vcframe.learning.engine import Engine
@@ -20,6 +21,7 @@ from vcframe.learning.phases import (
     AdaptationPhase,
     JointPhase,
     PaperDescriptionPhase,
+    PostPhase,
     StepResult,
     Workshop,
     plain_describe,
@@ -71,6 +73,23 @@ def test_pool_patches_are_cut_from_whole_coded_crops(workshop: Workshop) -> None
             matches += list(np.argwhere((windows == wanted).all((2, 3, 4))))
         assert matches
         assert patch.shape == decoded.shape
+
+
+def test_some_pictures_are_coded_as_grey_files(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both phases of the post-processing network see them, as a model gives them to it."""
+    workshop.networks.post.make_adaptation()  # type: ignore[operator,union-attr]
+    codec, scale = workshop.room.codec, workshop.room.codec.quality_scale
+    for share in (1.0, phases.GREY_SHARE):
+        monkeypatch.setattr(phases, "GREY_SHARE", share)
+        post = PostPhase(workshop, plain_describe(1), 0, 1e-3)
+        for phase in (post, AdaptationPhase(workshop, plain_describe(1), 0)):
+            phase.pool.batch(0)
+            crops = [future.result() for future in phase.pool.jobs.values()]
+            grey = [crop for crop in crops if (crop.original == crop.original[:1]).all()]
+            assert share / 3 < len(grey) / len(crops) <= 3 * share
+            decoded, _ = codec.roundtrip(grey[0].original[0].numpy(), scale.native(grey[0].unit))
+            assert decoded.ndim == 2
+            assert all(np.array_equal(channel, decoded) for channel in grey[0].decoded.numpy())
 
 
 def test_bits_are_net_of_what_any_file_costs(workshop: Workshop) -> None:

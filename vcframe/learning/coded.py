@@ -132,10 +132,13 @@ class CodedPool:
         config: TrainConfig,
         key: int,
         first: int = 0,
+        grey_share: float = 0.0,
     ) -> None:
         self.room, self.source, self.describe, self.config, self.key = room, source, describe, config, key
         self.first = first
         """Steps of earlier phases: generated pictures go on from there."""
+        self.grey_share = grey_share
+        """How many of the crops are coded as grey pictures and given to colour networks as a model does."""
         self.jobs_per_step = {"fast": 0.5, "medium": 0.25, "slow": 0.125}[room.codec.traits.speed]
         self.jobs: dict[int, Future[CodedCrop]] = {}
 
@@ -172,9 +175,12 @@ class CodedPool:
         picture = to_channels(self.source.crop(self.first + job, self.config.crop, rng), self.config.channels)
         quality = draw_quality(self.room.codec, self.config, rng)
         unit = self.room.codec.quality_scale.unit(quality)
+        grey = rng.random() < self.grey_share
+        if grey:
+            picture = as_colour(luma(picture))
         description = self.describe(picture, unit)
-        coded = self.room.roundtrip(description, quality)
-        original, decoded = to_chw(picture), to_chw(coded.picture)
+        coded = self.room.roundtrip(luma(description) if grey else description, quality)
+        original, decoded = to_chw(picture), to_chw(as_colour(coded.picture) if grey else coded.picture)
         enlarged = upsample(decoded[None].float(), self.config.scale)[0]
         plain_mse = float(((enlarged - original.float()) / 255).square().mean())
         return CodedCrop(original, to_chw(description), decoded, unit, plain_mse, coded.net_bits)

@@ -30,6 +30,8 @@ from vcframe.networks import Networks, downsample, round_to_8_bit
 from vcframe.networks.adaptation import STEP
 from vcframe.networks.small import SmallPostProcessing
 
+GREY_SHARE = 0.125
+"""Of the pictures that a colour network is trained on: grey ones have no colour noise to go by."""
 NEARLY_LOSSLESS_MSE = 2e-5
 """Coding errors below this (47 dB) need not be imitated any better."""
 
@@ -88,12 +90,18 @@ def network_describe(workshop: Workshop) -> Describe:
     return describe
 
 
+def _pool(workshop: Workshop, describe: Describe, config: TrainConfig, key: int) -> CodedPool:
+    """What the post-processing network is trained on, some of it grey."""
+    grey_share = GREY_SHARE if config.channels == 3 else 0.0
+    return CodedPool(workshop.room, workshop.source, describe, config, key, workshop.first, grey_share)
+
+
 class PostPhase:
     """Train the post-processing network on real decoded pictures; the description network stands still."""
 
     def __init__(self, workshop: Workshop, describe: Describe, key: int, learning_rate: float) -> None:
         self.shop = workshop
-        self.pool = CodedPool(workshop.room, workshop.source, describe, workshop.config, key, workshop.first)
+        self.pool = _pool(workshop, describe, workshop.config, key)
         self.optimisers = {"post": Optimiser(workshop.networks.post.parameters(), learning_rate)}
 
     def step(self, step: int, factor: float) -> StepResult:
@@ -126,7 +134,7 @@ class AdaptationPhase:
         assert isinstance(workshop.networks.post, SmallPostProcessing)
         self.shop, self.key, self.post = workshop, key, workshop.networks.post
         whole = workshop.config.model_copy(update={"patch": workshop.config.crop, "batch": self.batch})
-        self.pool = CodedPool(workshop.room, workshop.source, describe, whole, key, workshop.first)
+        self.pool = _pool(workshop, describe, whole, key)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(workshop.config.seed)
             self.adaptation = self.post.adaptation or self.post.make_adaptation()
