@@ -123,6 +123,7 @@ class CodedPool:
 
     ahead = 8
     first_fill = 128
+    num_redraws = 3
 
     def __init__(
         self,
@@ -133,12 +134,15 @@ class CodedPool:
         key: int,
         first: int = 0,
         grey_share: float = 0.0,
+        least_bpp: float = 0.0,
     ) -> None:
         self.room, self.source, self.describe, self.config, self.key = room, source, describe, config, key
         self.first = first
         """Steps of earlier phases: generated pictures go on from there."""
         self.grey_share = grey_share
         """How many of the crops are coded as grey pictures and given to colour networks as a model does."""
+        self.least_bpp = least_bpp
+        """A crop of fewer net bits per coded pixel is drawn again, `num_redraws` times at most."""
         self.jobs_per_step = {"fast": 0.5, "medium": 0.25, "slow": 0.125}[room.codec.traits.speed]
         self.jobs: dict[int, Future[CodedCrop]] = {}
 
@@ -172,6 +176,13 @@ class CodedPool:
 
     def _code(self, job: int) -> CodedCrop:
         rng = np.random.default_rng([self.config.seed, 2, self.key, job])
+        for _ in range(1 + self.num_redraws):
+            crop = self._draw(job, rng)
+            if crop.net_bits >= self.least_bpp * crop.decoded[0].numel():
+                break
+        return crop
+
+    def _draw(self, job: int, rng: np.random.Generator) -> CodedCrop:
         picture = to_channels(self.source.crop(self.first + job, self.config.crop, rng), self.config.channels)
         quality = draw_quality(self.room.codec, self.config, rng)
         unit = self.room.codec.quality_scale.unit(quality)
