@@ -16,7 +16,7 @@ from vcframe.images import luma, write_image
 from vcframe.metrics import psnr
 from vcframe.model import Model, ModelError
 from vcframe.networks import build_networks, count_macs
-from vcframe.networks.adaptation import MAX_LEVEL, STEP
+from vcframe.networks.adaptation import MAX_LEVEL, STEP, best_quality_level
 from vcframe.networks.small import SmallPostProcessing
 from vcframe.networks.tiles import Tiling
 from vcframe.registry import Registry
@@ -75,11 +75,11 @@ def test_moments_of_tiles_add_up_to_those_of_the_picture() -> None:
     codec = REGISTRY.codec("jpeg")
     model = adapted_model(codec)
     decoded = codec.roundtrip(PHOTO, 20)[0]
-    whole = model.coefficients(PHOTO, decoded, 0.2, 1, 4000)
+    whole = model.adapt(PHOTO, decoded, 51, 1, 4000)
     post = post_of(model)
     post.tiling = Tiling(post.tiling.grid, post.tiling.reach, 64)
-    assert whole
-    assert model.coefficients(PHOTO, decoded, 0.2, 1, 4000) == whole
+    assert whole[1]
+    assert model.adapt(PHOTO, decoded, 51, 1, 4000) == whole
 
 
 @pytest.mark.parametrize("name", ["jpeg", "webp", "jpeg2000", "hevc", "jpegxl"])
@@ -101,6 +101,43 @@ def test_an_adapted_file_restores_better_with_the_bytes_counted(name: str, scale
     assert psnr(restored.image, PHOTO) == adapted.psnr_db
     contents = inspect(adapted.data, REGISTRY)
     assert contents.payload == adapted.payload
+
+
+@pytest.mark.parametrize(
+    ("best", "start", "stop"), [(100, 100, 100), (160, 100, 160), (31, 100, 40), (255, 180, 240), (0, 7, 7)]
+)
+def test_the_quality_level_goes_where_the_error_falls(best: int, start: int, stop: int) -> None:
+    tried: list[int] = []
+
+    def log_error(level: int) -> float:
+        tried.append(level)
+        return (level - best) ** 2 / 1000
+
+    assert best_quality_level(log_error, start) == stop
+    assert len(tried) == len(set(tried))
+    assert all(0 <= level <= 255 for level in tried)
+
+
+@pytest.mark.parametrize("tile_side", [768, 64])
+def test_a_picture_is_restored_at_the_quality_level_that_suits_it(tile_side: int) -> None:
+    """A model that brightens pictures the more, the lower the level: one that was darkened wants a lower."""
+    codec = REGISTRY.codec("jpeg")
+    model = fresh_model("jpeg", 1)
+    post = post_of(model)
+    with torch.no_grad():
+        post.make_adaptation().directions *= 0
+        post.trunk.tail.bias += 0.5  # type: ignore[operator]
+    post.tiling = Tiling(post.tiling.grid, post.tiling.reach, tile_side)
+    way = Way(PHOTO, codec, model, 1)
+    coded = way.code(PHOTO // 8 * 7, 40)
+    assert coded.payload is not None
+    assert coded.adapted.payload is not None
+    assert coded.adapted.payload.level < coded.payload.level
+    assert coded.adapted.num_bytes == coded.num_bytes
+    assert coded.adapted.psnr_db > coded.psnr_db + 1
+    assert (
+        psnr(decompress(coded.adapted.data, REGISTRY, lambda *_: model).image, PHOTO) == coded.adapted.psnr_db
+    )
 
 
 @pytest.mark.parametrize("name", ["jpeg", "webp", "jpeg2000", "hevc"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import operator
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,10 +36,12 @@ from vcframe.networks import (
     scaled,
     without_idle,
 )
+from vcframe.networks.adaptation import Moments, best_quality_level
 from vcframe.networks.layers import to_luma
 from vcframe.networks.small import SmallPostProcessing
-from vcframe.networks.tiles import Area
+from vcframe.networks.tiles import Area, Tile, samples_of
 from vcframe.registry import warn_once
+from vcframe.stream import NUM_LEVELS
 
 Scale = Annotated[int, Field(ge=1, le=max(SCALES))]
 
@@ -188,27 +191,52 @@ class Model:
         adaptation = getattr(self.networks[scale].post, "adaptation", None)
         return adaptation.num_directions if adaptation else 0
 
-    def coefficients(
-        self, original: Image, decoded: Image, unit: float, scale: int, num_bytes: int
-    ) -> tuple[int, ...]:
-        """The coefficients that pay for themselves in a file of `num_bytes`; the model has an adaptation.
+    def adapt(
+        self, original: Image, decoded: Image, level: int, scale: int, num_bytes: int
+    ) -> tuple[int, tuple[int, ...]]:
+        """What restores this picture best: a quality level near its own, and coefficients.
 
-        `original` and `decoded` are of one kind; large pictures are run in tiles, as by `restore`.
+        The coefficients are those that pay for themselves in a file of `num_bytes`; the model has an
+        adaptation. `original` and `decoded` are of one kind; large pictures are run in tiles, as by
+        `restore`. Other quality levels are tried on samples of the picture, and the best is kept where it is
+        better on the whole.
         """
-        network, unit_B = self.networks[scale].post, self._unit(unit)
+        network = self.networks[scale].post
         assert isinstance(network, SmallPostProcessing)
-        if min(original.shape[:2]) < network.cell:
-            return ()
         assert network.adaptation is not None
+        directions = network.adaptation.directions
+        if min(original.shape[:2]) < network.cell:
+            return level, ()
+        height, width = decoded.shape[:2]
+        samples = samples_of(height, width, network.tiling.grid)
+
+        def log_error(tried: int) -> float:
+            moments = self._moments(original, decoded, tried, scale, samples)
+            return math.log(moments.least_squared_error(directions))
+
+        fits = []
+        for chosen in dict.fromkeys((level, best_quality_level(log_error, level))):
+            tiles = network.tiling.tiles(height, width)
+            moments = self._moments(original, decoded, chosen, scale, tiles)
+            cost, coefficients = moments.cheapest(directions, num_bytes)
+            fits.append((cost, chosen, coefficients))
+        _, best_level, best_coefficients = min(fits)
+        return best_level, best_coefficients
+
+    def _moments(
+        self, original: Image, decoded: Image, level: int, scale: int, tiles: Iterable[Tile]
+    ) -> Moments:
+        """Of those parts of the picture, restored without coefficients."""
+        network, unit_B = self.networks[scale].post, self._unit(level / (NUM_LEVELS - 1))
+        assert isinstance(network, SmallPostProcessing)
+        parts: list[Moments] = []
         with torch.inference_mode():
-            parts = []
-            for tile in network.tiling.tiles(*decoded.shape[:2]):
+            for tile in tiles:
                 d_BCHW = self._to_tensor(decoded[tile.outer])
                 x_BCHW = to_tensor([original[scaled(tile.outer, scale)]]).to(self.device)
                 features = network.features(d_BCHW, unit_B)
                 parts += network.moments(features, d_BCHW, unit_B, x_BCHW, tile.inside())
-        moments = functools.reduce(operator.add, parts)
-        return moments.coefficients(network.adaptation.directions, num_bytes)
+        return functools.reduce(operator.add, parts)
 
     def save(self, path: Path) -> None:
         """Write the model file; the weights are rounded to half precision."""

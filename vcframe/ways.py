@@ -54,7 +54,7 @@ class Compressed:
 
     @functools.cached_property
     def adapted(self) -> Compressed:
-        """The file with the coefficients that this picture wants; itself where none are worth their bytes.
+        """The file with the quality level for the network, and the coefficients, that this picture wants.
 
         It is at most `way.reserve_bytes` longer. The file is decoded when this is first asked for.
         """
@@ -101,7 +101,7 @@ class Way:
         return coefficient_bytes(self._num_directions) + 2 if self._num_directions else 0
 
     def adapt(self, coded: Compressed) -> Compressed:
-        """The file with as many coefficients as pay for their bytes."""
+        """The file with the quality level and the coefficients that restore this picture best."""
         if coded.payload is None or coded.payload.coefficients or not self._num_directions:
             return coded
         assert self.model is not None
@@ -109,11 +109,12 @@ class Way:
         unpacked = unpack(coded.data, [self.codec])
         assert unpacked is not None
         decoded = decode_description(unpacked, self.codec)
-        unit = coded.payload.unit
-        levels = self.model.coefficients(self.image, decoded, unit, self.scale, coded.num_bytes)
-        if not levels:
+        level, coefficients = self.model.adapt(
+            self.image, decoded, coded.payload.level, self.scale, coded.num_bytes
+        )
+        payload = replace(coded.payload, level=level, coefficients=coefficients)
+        if payload == coded.payload:
             return coded
-        payload = replace(coded.payload, coefficients=levels)
         return replace(coded, data=pack(self.codec, unpacked.stream, payload), payload=payload)
 
     @functools.cached_property

@@ -11,7 +11,7 @@ The decoder pays for one convolution more.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vcframe.stream import coefficient_bytes
+from vcframe.stream import NUM_LEVELS, coefficient_bytes
 
 MAX_LEVEL = 7
 """Coefficients are whole numbers from -7 to 7: two fit into a byte."""
@@ -33,6 +33,12 @@ SLOPE = 0.6
 log, where files are small."""
 
 MIN_SQUARED_ERROR = 1e-9
+
+QUALITY_STRIDE = 20
+"""Quality levels between one that is tried and the next."""
+
+LEAST_GAIN = 0.002
+"""What the next must save of the squared error's logarithm, which is measured on samples of the picture."""
 
 NUM_SWEEPS = 8
 """Rounds of the search for the best whole numbers; hardly any coefficient moves after five."""
@@ -117,6 +123,10 @@ class Moments:
         They minimise `log(squared error) + SLOPE * log(bytes)`. What they leave, clipped as in a file, is no
         more than what is minimised here, since the original is never outside of 0..1: no picture gets worse.
         """
+        return self.cheapest(directions_KOF, num_bytes)[1]
+
+    def cheapest(self, directions_KOF: Tensor, num_bytes: int) -> tuple[float, tuple[int, ...]]:
+        """What those coefficients bring the minimised sum to, and the coefficients."""
         best: tuple[int, ...] = ()
         least = math.log(max(self.squared_error, MIN_SQUARED_ERROR)) + SLOPE * math.log(num_bytes)
         for levels, squared_error in self.fits(directions_KOF, range(STEP, len(directions_KOF) + 1, STEP)):
@@ -124,14 +134,26 @@ class Moments:
             cost = math.log(max(squared_error, MIN_SQUARED_ERROR)) + SLOPE * math.log(longer)
             if cost < least:
                 best, least = levels, cost
-        return best
+        return least, best
 
-    def fits(self, directions_KOF: Tensor, numbers: Iterable[int]) -> Iterator[tuple[tuple[int, ...], float]]:
-        """By number of first directions, ascending: their best levels and the squared error they leave."""
+    def least_squared_error(self, directions_KOF: Tensor) -> float:
+        """What coefficients of all directions would leave if they need not be whole numbers."""
+        gains, costs = self._gains_and_costs(directions_KOF)
+        best = np.linalg.lstsq(costs, gains, rcond=1e-9)[0]
+        return max(self.unclipped_squared_error - float(gains @ best), MIN_SQUARED_ERROR)
+
+    def _gains_and_costs(
+        self, directions_KOF: Tensor
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Coefficients x leave `unclipped_squared_error - 2 x^T gains + x^T costs x`."""
         directions = directions_KOF.detach().cpu().double().numpy()
         mixed = np.einsum("so,kof->ksf", self.mixing, directions)
         gains = np.einsum("ksf,sf->k", mixed, self.cross)
-        costs = np.einsum("ksf,fg,lsg->kl", mixed, self.gram, mixed, optimize=True)
+        return gains, np.einsum("ksf,fg,lsg->kl", mixed, self.gram, mixed, optimize=True)
+
+    def fits(self, directions_KOF: Tensor, numbers: Iterable[int]) -> Iterator[tuple[tuple[int, ...], float]]:
+        """By number of first directions, ascending: their best levels and the squared error they leave."""
+        gains, costs = self._gains_and_costs(directions_KOF)
         levels = np.zeros(0)
         for number in numbers:
             # What served fewer directions is a good place to begin, and so is the rounded least squares.
@@ -141,6 +163,22 @@ class Moments:
             tried = [_whole_numbers(part, wanted, start) for start in starts]
             saved, levels = max(((2 * x @ wanted - x @ part @ x, x) for x in tried), key=lambda pair: pair[0])
             yield tuple(map(int, levels)), self.unclipped_squared_error - float(saved)
+
+
+def best_quality_level(log_error: Callable[[int], float], level: int) -> int:
+    """The quality level near `level` at which a network leaves the least error: up or down while it falls.
+
+    A network knows what a quality does to pictures on average. This one may be harder or easier, and is then
+    restored better as if it had been coded at another quality.
+    """
+    known = {level: log_error(level)}
+    for stride in (QUALITY_STRIDE, -QUALITY_STRIDE):
+        while 0 <= (tried := level + stride) < NUM_LEVELS and tried not in known:
+            known[tried] = log_error(tried)
+            if known[tried] > known[level] - LEAST_GAIN:
+                break
+            level = tried
+    return level
 
 
 def _whole_numbers(

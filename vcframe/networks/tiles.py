@@ -7,6 +7,7 @@ own edges there is no halo, so padding happens where it always does.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,11 @@ from torch import nn
 
 Area = tuple[slice, slice]
 """Rows and columns."""
+
+
+NUM_SAMPLES = 3
+SAMPLE_SIDE = 128
+"""Pixels of the coded picture; what a network does not see beyond a sample's edge matters little."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,20 @@ class Tiling:
         for start in range(0, length, step):
             stop = min(start + step, length)
             yield slice(start, stop), slice(max(start - self.reach, 0), min(stop + self.reach, length))
+
+
+def samples_of(height: int, width: int, grid: int) -> list[Tile]:
+    """Parts spread evenly over a picture, `NUM_SAMPLES` each way of `SAMPLE_SIDE`; all of a small side."""
+
+    def spans(length: int) -> list[slice]:
+        room = (length - SAMPLE_SIDE) // grid
+        if length <= NUM_SAMPLES * SAMPLE_SIDE:
+            return [slice(0, length)]
+        starts = [grid * (room * i // (NUM_SAMPLES - 1)) for i in range(NUM_SAMPLES)]
+        return [slice(start, start + SAMPLE_SIDE) for start in starts]
+
+    areas = itertools.product(spans(height), spans(width))
+    return [Tile(area, area) for area in areas]
 
 
 class PictureNetwork(nn.Module):
