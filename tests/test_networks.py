@@ -35,9 +35,9 @@ def test_small_decoder_stays_within_its_budget(scale: int, least: int) -> None:
 
 
 def test_counted_macs_agree_with_a_hand_count() -> None:
-    # Scale 2: 3x3 convolutions at half size, 3 -> C, six C -> C in three blocks, C -> 12.
+    # Scale 2: 3x3 convolutions at half size, 3 -> C, ten C -> C in five blocks, C -> 12.
     channels = build_networks("small", 2, 8).post.trunk.head.out_channels  # type: ignore[union-attr]
-    expected = 9 * (3 * channels + 6 * channels * channels + 12 * channels) / 4
+    expected = 9 * (3 * channels + 10 * channels * channels + 12 * channels) / 4
     assert COSTS["small", 2, "post-processing"].macs_per_pixel == expected
 
 

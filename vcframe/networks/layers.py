@@ -105,6 +105,11 @@ class Trunk(nn.Module):
         nn.init.zeros_(self.tail.weight)
         nn.init.zeros_(self.tail.bias)  # type: ignore[arg-type]  # a convolution with bias always has one
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Channels and blocks."""
+        return self.head.out_channels, len(self.blocks)
+
     def features(self, x_BCHW: Tensor, unit_B: Tensor) -> Tensor:
         """What the last layer is given."""
         x_BCHW = self.gain.after(self.head, x_BCHW, unit_B)

@@ -74,20 +74,24 @@ class SmallPostProcessing(PictureNetwork):
     worst_error = 0.1
     best_error: ClassVar = {1: 0.005, 2: 0.03, 4: 0.05}
     """At less than full size the best quality still lacks the detail."""
-    width: ClassVar = {1: 40, 2: 40, 4: 56}
-    """At quarter size a trunk costs a quarter."""
+    shapes: ClassVar = {1: (32, 5), 2: (32, 5), 4: (48, 5)}
+    """Channels and blocks of a fresh trunk. Multiples of 16 fill a processor's vectors: 40 channels run at three
+    quarters of the speed. Deep and narrow beats wide and shallow at equal cost."""
 
     def __init__(self, channels: int, scale: int) -> None:
         super().__init__()
-        self.scale = scale
+        self.channels, self.scale = channels, scale
         self.cell = max(POST_GRID, scale)
         self.grid = self.cell // scale
-        self.trunk = Trunk(channels * self.grid**2, self.width[scale], 3, channels * self.cell**2)
+        self._make_trunk(*self.shapes[scale])
         self.shuffle = nn.PixelShuffle(self.cell)
         errors = math.log(self.worst_error), math.log(self.best_error[scale])
         self.log_error = QualityTable(channels * self.cell**2, *errors)
         self.adaptation: Adaptation | None = None
-        self.tiling = _tiling(self.trunk, self.grid, scale)
+
+    def _make_trunk(self, width: int, num_blocks: int) -> None:
+        self.trunk = Trunk(self.channels * self.grid**2, width, num_blocks, self.channels * self.cell**2)
+        self.tiling = _tiling(self.trunk, self.grid, self.scale)
 
     def make_adaptation(self) -> Adaptation:
         """A fresh adaptation in the place of any other."""
@@ -97,7 +101,11 @@ class SmallPostProcessing(PictureNetwork):
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:
-        """Load weights; the network has an adaptation afterwards if they have one."""
+        """Load weights; the network has their number of channels and blocks afterwards, and an adaptation if
+        they have one."""
+        if (shape := _shape_of(state_dict)) not in (None, self.trunk.shape):
+            with self.trunk.tail.weight.device:
+                self._make_trunk(*shape)
         self.adaptation = None
         if any(name.startswith("adaptation.") for name in state_dict):
             self.make_adaptation()
@@ -163,6 +171,14 @@ class SmallPostProcessing(PictureNetwork):
         hidden = self.adaptation.features(features)[..., :height, :width]
         hidden, error, clipped = (part[..., rows, columns] for part in (hidden, *cells))
         return [Moments.measure(*picture) for picture in zip(hidden, error, clipped, mixing, strict=True)]
+
+
+def _shape_of(state_dict: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Channels and blocks of the trunk with these weights; None where they are of something else."""
+    head = state_dict.get("trunk.head.weight")
+    if head is None:
+        return None
+    return len(head), sum(name.endswith(".conv1.weight") for name in state_dict)
 
 
 def _tiling(trunk: Trunk, grid: int, scale: int) -> Tiling:
