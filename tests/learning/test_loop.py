@@ -333,7 +333,7 @@ def test_a_run_is_never_worse_than_what_it_began_with(
 ) -> None:
     first = fit(config(tmp_path / "first", pictures, scale=1, schedule="post", steps=30), REGISTRY, silent)
     monkeypatch.setattr("vcframe.learning.loop.POST_PLAN", (("post", 1.0),))
-    harmful = {"start": str(first.model_path), "learning_rate": 1.0, "scale": 1, "schedule": "post"}
+    harmful = {"start": str(first.model_path), "learning_rate": 0.2, "scale": 1, "schedule": "post"}
     result = fit(config(tmp_path / "second", pictures, **harmful), REGISTRY, silent)
     (start, after) = result.report["history"]
     assert (start["phase"], after["phase"]) == ("start", "post")

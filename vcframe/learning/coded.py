@@ -201,11 +201,12 @@ def draw_quality(codec: Codec, config: TrainConfig, rng: np.random.Generator) ->
     """A quality from the whole sweep; the one quality of the paper schedule.
 
     The lower half of the sweep, where there is most to gain, is drawn three times as often as the upper; a
-    virtual codec alone learns all of it alike.
+    virtual codec alone learns every piece of its tables alike (`FineQualityTable`).
     """
     if config.quality is not None:
         return codec.quality_scale.check(config.quality)
-    return codec.quality_scale.native(float(rng.beta(1.0, 1.0 if config.schedule == "virtual" else 2.0)))
+    shape = (0.5, 1.0) if config.schedule == "virtual" else (1.0, 2.0)
+    return codec.quality_scale.native(float(rng.beta(*shape)))
 
 
 def to_chw(image: Image) -> Tensor:

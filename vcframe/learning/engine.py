@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vcframe.codec import UsageError, VcframeError
+from vcframe.networks.precision import autocast
 
 
 class TrainingError(VcframeError):
@@ -32,7 +31,6 @@ class Engine:
             torch.zeros(1, device=self.device)
         except (RuntimeError, AssertionError) as error:
             raise UsageError(f"device {device!r} cannot be used here; try cpu") from error
-        self.mixed = self.device.type == "cuda" or _bfloat16_pays()
 
     def place(self, network: nn.Module) -> nn.Module:
         """Move a network to the device in channels-last layout."""
@@ -45,35 +43,9 @@ class Engine:
             for t in tensors
         ]
 
-    @contextlib.contextmanager
-    def autocast(self) -> Iterator[None]:
+    def autocast(self) -> contextlib.AbstractContextManager[None]:
         """Mixed precision for the forward passes, where it pays."""
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.mixed):
-            yield
-
-
-@functools.cache
-def _bfloat16_pays() -> bool:
-    """Whether this processor trains faster with bfloat16: by the clock, because its features do not tell.
-
-    AVX512-BF16 has halved a step on one processor and made it 1.4 times as long on another; without it, steps
-    take ten times as long.
-    """
-    if not getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)():
-        return False
-    # The least of a few, which other work on the machine disturbs least; the first of each warms up.
-    plain, mixed = (min([_seconds(mixed) for _ in range(6)][1:]) for mixed in (False, True))
-    return mixed < 0.9 * plain
-
-
-def _seconds(mixed: bool) -> float:
-    """What a layer of the networks takes, forward and back."""
-    layer = nn.Conv2d(40, 40, 3, padding=1).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    x = torch.rand(4, 40, 64, 64).to(memory_format=torch.channels_last)
-    start = time.perf_counter()
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
-        layer(x).float().mean().backward()
-    return time.perf_counter() - start
+        return autocast(self.device)
 
 
 class Muon(torch.optim.Optimizer):

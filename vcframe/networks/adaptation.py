@@ -147,9 +147,11 @@ class Moments:
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Coefficients x leave `unclipped_squared_error - 2 x^T gains + x^T costs x`."""
         directions = directions_KOF.detach().cpu().double().numpy()
-        mixed = np.einsum("so,kof->ksf", self.mixing, directions)
-        gains = np.einsum("ksf,sf->k", mixed, self.cross)
-        return gains, np.einsum("ksf,fg,lsg->kl", mixed, self.gram, mixed, optimize=True)
+        mixed_KSF = self.mixing @ directions
+        gains: npt.NDArray[np.float64] = np.tensordot(mixed_KSF, self.cross, 2)
+        weighted, rows = (part.reshape(len(part), -1) for part in (mixed_KSF @ self.gram, mixed_KSF))
+        costs: npt.NDArray[np.float64] = weighted @ rows.T
+        return gains, costs
 
     def fits(self, directions_KOF: Tensor, numbers: Iterable[int]) -> Iterator[tuple[tuple[int, ...], float]]:
         """By number of first directions, ascending: their best levels and the squared error they leave."""
@@ -159,8 +161,8 @@ class Moments:
             # What served fewer directions is a good place to begin, and so is the rounded least squares.
             longer = np.concatenate([levels, np.zeros(number - len(levels))])
             part, wanted = costs[:number, :number], gains[:number]
-            starts = longer, np.linalg.lstsq(part, wanted, rcond=1e-9)[0]
-            tried = [_whole_numbers(part, wanted, start) for start in starts]
+            free: npt.NDArray[np.float64] = np.linalg.lstsq(part, wanted, rcond=1e-9)[0]
+            tried = [_whole_numbers(part, wanted, start) for start in (longer, free)]
             saved, levels = max(((2 * x @ wanted - x @ part @ x, x) for x in tried), key=lambda pair: pair[0])
             yield tuple(map(int, levels)), self.unclipped_squared_error - float(saved)
 
@@ -191,7 +193,7 @@ def _whole_numbers(
         for k in range(len(levels)):
             if costs[k, k] > 0:
                 rest = gains[k] - costs[k] @ levels + costs[k, k] * levels[k]
-                levels[k] = np.clip(np.round(rest / costs[k, k]), -MAX_LEVEL, MAX_LEVEL)
+                levels[k] = min(max(round(rest / costs[k, k]), -MAX_LEVEL), MAX_LEVEL)
         if np.array_equal(levels, before):
             break
     return levels

@@ -75,8 +75,8 @@ class SmallPostProcessing(PictureNetwork):
     best_error: ClassVar = {1: 0.005, 2: 0.03, 4: 0.05}
     """At less than full size the best quality still lacks the detail."""
     shapes: ClassVar = {1: (32, 5), 2: (32, 5), 4: (48, 5)}
-    """Channels and blocks of a fresh trunk. Multiples of 16 fill a processor's vectors: 40 channels run at three
-    quarters of the speed. Deep and narrow beats wide and shallow at equal cost."""
+    """Channels and blocks of a fresh trunk. Multiples of 16 fill a processor's vectors: 40 channels run at
+    three quarters of the speed. Deep and narrow beats wide and shallow at equal cost."""
 
     def __init__(self, channels: int, scale: int) -> None:
         super().__init__()
@@ -120,14 +120,16 @@ class SmallPostProcessing(PictureNetwork):
     ) -> Tensor:
         """Decoded description to `(B, C, *size)`, nominally in 0..1 but not clipped.
 
-        With the coefficients of each picture, corrected by the adaptation that there must be.
+        With the coefficients of each picture, corrected by the adaptation that there must be. In inference
+        mode the blocks are computed in bfloat16 where that is fast: a sample may differ by a grey level.
         """
-        return self.finish(self.features(decoded_BCHW, unit_B), decoded_BCHW, unit_B, size, coefficients_BK)
+        features = self.features(decoded_BCHW, unit_B, fast=torch.is_inference_mode_enabled())
+        return self.finish(features, decoded_BCHW, unit_B, size, coefficients_BK)
 
-    def features(self, decoded_BCHW: Tensor, unit_B: Tensor) -> Tensor:
-        """What the last layers are given."""
+    def features(self, decoded_BCHW: Tensor, unit_B: Tensor, fast: bool = False) -> Tensor:
+        """What the last layers are given; an encoder takes no bfloat16, so that its files are the same."""
         blocks = F.pixel_unshuffle(pad_to_multiple(decoded_BCHW, self.grid), self.grid)
-        return self.trunk.features(blocks - 0.5, unit_B)
+        return self.trunk.features(blocks - 0.5, unit_B, fast)
 
     def finish(
         self,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vcframe.networks.layers import COMPUTED, YCBCR, QualityTable, ResidualBlock, pad_to_multiple
+from vcframe.networks.layers import COMPUTED, YCBCR, FineQualityTable, ResidualBlock, pad_to_multiple
 
 
 class SmallVirtualCodec(nn.Module):
@@ -32,18 +34,18 @@ class SmallVirtualCodec(nn.Module):
         self.register_buffer("basis", cosine_basis(self.grid)[:, :, None, None], persistent=False)
         luma, chroma = self.grid**2, (channels - 1) * self.grid**2
         self.head = nn.Conv2d(2 * luma, self.width, 1)
-        self.head_quality = QualityTable(self.width, 0.0, 0.0)
+        self.head_quality = FineQualityTable(self.width, 0.0, 0.0)
         self.blocks = nn.ModuleList(ResidualBlock(self.width) for _ in range(self.num_blocks))
         self.tail = _zero_convolution(self.width, 2 * luma + 2)
         self.dead_zone = DeadZone(luma)
-        self.bits_per_block = QualityTable(1, 0.0, 0.0, speed=5.0)
+        self.bits_per_block = FineQualityTable(1, 0.0, 0.0, speed=5.0)
         # What a file's tables cost beyond those of a flat picture, logarithm.
-        self.bits_per_picture = QualityTable(1, 5.0, 5.0, speed=5.0)
+        self.bits_per_picture = FineQualityTable(1, 5.0, 5.0, speed=5.0)
         if chroma:
             self.chroma_head = nn.Conv2d(2 * chroma, self.width, 1)
             self.chroma_tail = _zero_convolution(self.width, 2 * chroma)
             self.chroma_dead_zone = DeadZone(chroma)
-            self.chroma_detail = QualityTable(channels - 1, -2.0, -2.0, speed=5.0)
+            self.chroma_detail = FineQualityTable(channels - 1, -2.0, -2.0, speed=5.0)
 
     def forward(self, x_BCHW: Tensor, unit_B: Tensor) -> tuple[Tensor, Tensor]:
         """Description `(B, C, h, w)` in 0..1 to the decoded picture, same shape, and the bits, `(B,)`."""
@@ -91,16 +93,23 @@ class SmallVirtualCodec(nn.Module):
 
 
 class DeadZone(nn.Module):
-    """Keeps a coefficient the more, the more it exceeds the threshold of its quality; counts bits by that."""
+    """Keeps a coefficient the more, the more it exceeds the threshold of its quality; counts bits by that.
+
+    Of what is kept, a learned share is rounded to whole steps: all of it where the codec's transform is this
+    one, hardly anything where blocks are predicted first. Rounding has the gradient of the identity.
+    """
 
     def __init__(self, size: int) -> None:
         super().__init__()
         # Logarithm of the magnitude, in grey levels, at which half of a coefficient is kept: from about 50
         # levels at the worst quality to under one at the best.
-        self.threshold = QualityTable(size, 4.0, 0.0, speed=5.0)
+        self.threshold = FineQualityTable(size, 4.0, 0.0, speed=5.0)
+        # Logarithm of the step over the threshold: 2 in JPEG, less with a wider dead zone.
+        self.step = FineQualityTable(size, math.log(2), math.log(2))
+        self.rounded = FineQualityTable(size, 0.0, 0.0, speed=5.0)
         self.sharpness = nn.Parameter(torch.full((size, 1, 1), 3.0))
-        self.bits_per_kept = QualityTable(size, 2.0, 2.0, speed=5.0)
-        self.bits_per_log = QualityTable(size, 1.0, 1.0, speed=5.0)
+        self.bits_per_kept = FineQualityTable(size, 2.0, 2.0, speed=5.0)
+        self.bits_per_log = FineQualityTable(size, 1.0, 1.0, speed=5.0)
 
     def excess(self, coefficients: Tensor, unit_B: Tensor) -> Tensor:
         """Logarithm of the magnitude over the threshold.
@@ -124,7 +133,19 @@ class DeadZone(nn.Module):
         share = torch.sigmoid(self.sharpness * excess)
         bits_per_log = F.softplus(self.bits_per_log(unit_B))
         bits = F.softplus(self.bits_per_kept(unit_B)) + bits_per_log * F.softplus(excess, beta=2)
-        return share * coefficients + 0.1 * added, (share * bits).sum(1, keepdim=True)
+        kept = share * (coefficients + self._rounding(coefficients, unit_B))
+        return kept + 0.1 * added, (share * bits).sum(1, keepdim=True)
+
+    def _rounding(self, coefficients: Tensor, unit_B: Tensor) -> Tensor:
+        """What rounding to whole steps adds to coefficients beyond the threshold, as far as it is known.
+
+        Those within it are the share's to judge: rounded to zero, they would leave it nothing to learn from.
+        """
+        step = (self.threshold(unit_B) + self.step(unit_B)).exp() / 255
+        coefficients = coefficients.detach()
+        whole = (coefficients / step.detach()).round()
+        added: Tensor = (step * whole - coefficients) * (whole != 0)
+        return torch.sigmoid(self.rounded(unit_B)) * added
 
 
 def _doubled(x_BCHW: Tensor) -> Tensor:
