@@ -20,6 +20,7 @@ import torch
 import vcframe
 from vcframe.codec import Codec, UsageError, VcframeError
 from vcframe.images import write_bytes
+from vcframe.learning.calibration import calibrate
 from vcframe.learning.coded import CodingRoom
 from vcframe.learning.config import TrainConfig
 from vcframe.learning.engine import Engine, TrainingError, cosine
@@ -139,6 +140,8 @@ def fit(
         for line in source.skipped:
             on_progress(Progress(SKIPPED, 0, config.steps, 0.0, None, 0.0, line))
         workshop = Workshop(config, engine, room, source, networks)
+        if saved is None:
+            calibrate(workshop)
         start_id = start.id if start else None
         run = (run_type or Run)(config, workshop, on_progress, saved, start_id)
         with _stop_between_steps():

@@ -161,7 +161,7 @@ class Moments:
             # What served fewer directions is a good place to begin, and so is the rounded least squares.
             longer = np.concatenate([levels, np.zeros(number - len(levels))])
             part, wanted = costs[:number, :number], gains[:number]
-            free: npt.NDArray[np.float64] = np.linalg.lstsq(part, wanted, rcond=1e-9)[0]
+            free = np.linalg.lstsq(part, wanted, rcond=1e-9)[0].astype(np.float64)
             tried = [_whole_numbers(part, wanted, start) for start in (longer, free)]
             saved, levels = max(((2 * x @ wanted - x @ part @ x, x) for x in tried), key=lambda pair: pair[0])
             yield tuple(map(int, levels)), self.unclipped_squared_error - float(saved)

@@ -67,6 +67,11 @@ class FineQualityTable(QualityTable):
     num_knots = 17
     power = 0.5
 
+    @classmethod
+    def unit(cls, knot: int) -> float:
+        """The unit quality of a knot."""
+        return float((knot / (cls.num_knots - 1)) ** (1 / cls.power))
+
 
 class QualityGain(nn.Module):
     """Per-channel gains from the unit quality, all ones at the start: one network serves the whole sweep."""

@@ -50,13 +50,11 @@ class SmallVirtualCodec(nn.Module):
     def forward(self, x_BCHW: Tensor, unit_B: Tensor) -> tuple[Tensor, Tensor]:
         """Description `(B, C, h, w)` in 0..1 to the decoded picture, same shape, and the bits, `(B,)`."""
         height, width = x_BCHW.shape[-2:]
-        planes = F.conv2d(pad_to_multiple(x_BCHW - 0.5, 2 * self.grid), self.colour)
-        luma = self._coefficients(planes[:, :1])
+        planes = self._to_planes(x_BCHW)
+        luma, chroma, half = self._transformed(planes)
         excess = self.dead_zone.excess(luma, unit_B)
         hidden = self.head(torch.cat([4 * luma, excess], 1)) + self.head_quality(unit_B)
         if self.channels > 1:
-            half = F.avg_pool2d(planes[:, 1:], 2)
-            chroma = self._coefficients(half)
             chroma_excess = self.chroma_dead_zone.excess(chroma, unit_B)
             both = self.chroma_head(torch.cat([4 * chroma, chroma_excess], 1))
             hidden = hidden + F.interpolate(both, scale_factor=2)
@@ -79,6 +77,30 @@ class SmallVirtualCodec(nn.Module):
         error = F.conv2d(decoded - planes, inverse)
         return x_BCHW + error[..., :height, :width], total
 
+    @torch.no_grad()
+    def calibrate(self, knot: int, x_BCHW: Tensor, decoded_BCHW: Tensor) -> None:
+        """Find the quantisation steps at the quality of a knot of `FineQualityTable` from coded pictures.
+
+        A search, because rounding errors have no gradient that leads to the step from afar.
+        """
+        given = self._transformed(self._to_planes(x_BCHW))
+        found = self._transformed(self._to_planes(decoded_BCHW))
+        self.dead_zone.calibrate(knot, given[0], found[0])
+        if self.channels > 1:
+            self.chroma_dead_zone.calibrate(knot, given[1], found[1])
+
+    def _to_planes(self, x_BCHW: Tensor) -> Tensor:
+        """Luma and colour differences about 0, filled up to whole blocks of halved colour."""
+        return F.conv2d(pad_to_multiple(x_BCHW - 0.5, 2 * self.grid), self.colour)
+
+    def _transformed(self, planes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Coefficients of luma and of halved colour, and the latter itself; empty where there is none."""
+        if self.channels == 1:
+            return self._coefficients(planes), planes[:, 1:], planes[:, 1:]
+        half = F.avg_pool2d(planes[:, 1:], 2)
+        chroma = self._coefficients(half)
+        return self._coefficients(planes[:, :1]), chroma, half
+
     def _coefficients(self, planes_BCHW: Tensor) -> Tensor:
         """`(B, C, h, w)` to `(B, C * 64, h / 8, w / 8)`."""
         num = planes_BCHW.shape[1]
@@ -95,18 +117,24 @@ class SmallVirtualCodec(nn.Module):
 class DeadZone(nn.Module):
     """Keeps a coefficient the more, the more it exceeds the threshold of its quality; counts bits by that.
 
-    Of what is kept, a learned share is rounded to whole steps: all of it where the codec's transform is this
-    one, hardly anything where blocks are predicted first. Rounding has the gradient of the identity.
+    Of what is kept, a share is rounded to whole steps: all of it where the codec's transform is this one,
+    hardly anything where blocks are predicted first. Rounding has the gradient of the identity.
     """
+
+    steps = torch.logspace(-0.5, 2.8, 500)
+    """Those that `calibrate` tries, in grey levels."""
+    num_judged = 1536
+    """Blocks that they are judged by."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
         # Logarithm of the magnitude, in grey levels, at which half of a coefficient is kept: from about 50
         # levels at the worst quality to under one at the best.
         self.threshold = FineQualityTable(size, 4.0, 0.0, speed=5.0)
-        # Logarithm of the step over the threshold: 2 in JPEG, less with a wider dead zone.
-        self.step = FineQualityTable(size, math.log(2), math.log(2))
-        self.rounded = FineQualityTable(size, 0.0, 0.0, speed=5.0)
+        # Logarithm of the quantisation step in grey levels, which is found and not learned, and how much of
+        # what is kept is rounded to it: nothing before it is found.
+        self.step = FineQualityTable(size, 5.0, 1.0).requires_grad_(False)
+        self.rounded = FineQualityTable(size, -6.0, -6.0)
         self.sharpness = nn.Parameter(torch.full((size, 1, 1), 3.0))
         self.bits_per_kept = FineQualityTable(size, 2.0, 2.0, speed=5.0)
         self.bits_per_log = FineQualityTable(size, 1.0, 1.0, speed=5.0)
@@ -141,11 +169,28 @@ class DeadZone(nn.Module):
 
         Those within it are the share's to judge: rounded to zero, they would leave it nothing to learn from.
         """
-        step = (self.threshold(unit_B) + self.step(unit_B)).exp() / 255
+        step = self.step(unit_B).exp() / 255
         coefficients = coefficients.detach()
-        whole = (coefficients / step.detach()).round()
+        whole = (coefficients / step).round()
         added: Tensor = (step * whole - coefficients) * (whole != 0)
         return torch.sigmoid(self.rounded(unit_B)) * added
+
+    def calibrate(self, knot: int, given: Tensor, found: Tensor) -> None:
+        """Set steps and rounded shares at a knot, from coefficients before and after the codec."""
+        size = given.shape[1]
+        given, found = (
+            255 * part.transpose(0, 1).reshape(size, -1)[:, : self.num_judged] for part in (given, found)
+        )
+        for i in range(size):
+            x, y = given[i], found[i]
+            whole = (x / self.steps[:, None]).round()
+            errors = (self.steps[:, None] * whole - y).square().sum(1)
+            best = int(errors.argmin())
+            kept = whole[best] != 0
+            left = (self.steps[best] * whole[best] - y)[kept].square().sum()
+            known = 1 - float(left / (x - y)[kept].square().sum().clamp(min=1e-3))
+            self.step.table[knot, i] = self.steps[best].log()
+            self.rounded.table[knot, i] = math.log(max(known, 0.01) / max(1 - known, 0.01))
 
 
 def _doubled(x_BCHW: Tensor) -> Tensor:
