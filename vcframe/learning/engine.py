@@ -43,7 +43,7 @@ class Engine:
             for t in tensors
         ]
 
-    def autocast(self) -> contextlib.AbstractContextManager[None]:
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
         """Mixed precision for the forward passes, where it pays."""
         return autocast(self.device)
 

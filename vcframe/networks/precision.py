@@ -12,10 +12,11 @@ import torch.nn.functional as F
 
 
 @contextlib.contextmanager
-def autocast(device: torch.device) -> Iterator[None]:
-    """Run convolutions in bfloat16 if that pays on this device; sums and pictures stay in float32."""
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bfloat16_pays(device.type)):
-        yield
+def autocast(device: torch.device) -> Iterator[torch.dtype]:
+    """Run convolutions in bfloat16 if that pays on this device; yields what they are computed in."""
+    pays = bfloat16_pays(device.type)
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=pays):
+        yield torch.bfloat16 if pays else torch.float32
 
 
 @functools.cache
