@@ -17,10 +17,10 @@ from torch import nn
 Area = tuple[slice, slice]
 """Rows and columns."""
 
-
 NUM_SAMPLES = 3
-SAMPLE_SIDE = 128
-"""Pixels of the coded picture; what a network does not see beyond a sample's edge matters little."""
+SAMPLE_SIDE = 64
+"""Pixels of the coded picture. Samples of 128 gain no more (JPEG 2000, eight held-out pictures: 0.027 dB,
+these 0.026), though the network lacks what is beyond their edges."""
 
 
 @dataclass(frozen=True)
