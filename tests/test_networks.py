@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from vcframe.networks import build_networks, downsample, preset_costs, round_to_8_bit, upsample
+from vcframe.networks.layers import FineQualityTable, QualityTable
+from vcframe.networks.small import SmallPostProcessing
 
 COSTS = {(cost.preset, cost.scale, cost.role): cost for cost in preset_costs()}
 
@@ -97,6 +99,30 @@ def test_quality_gain_interpolates_between_its_knots() -> None:
         gain.gain.table.copy_(torch.linspace(1, 3, 9)[:, None] ** 2)
         out = gain(torch.ones(4, 1, 1, 1), torch.tensor([0.0, 0.0625, 0.125, 1.0]))
     assert out.flatten().tolist() == [1.0, (1 + 1.25**2) / 2, 1.25**2, 9.0]
+
+
+def test_weights_tell_the_shape_of_the_trunk() -> None:
+    """Models of another number of channels and blocks, as the first ones were, restore what they did."""
+    earlier, fresh = (build_networks("small", 1, 8).post for _ in range(2))
+    assert isinstance(earlier, SmallPostProcessing)
+    assert isinstance(fresh, SmallPostProcessing)
+    earlier._make_trunk(40, 3)
+    nn.init.normal_(earlier.trunk.tail.weight, std=0.1)
+    assert fresh.tiling.reach == 2 * 12 > earlier.tiling.reach == 2 * 8
+    fresh.load_state_dict(earlier.state_dict())
+    assert fresh.trunk.shape == (40, 3)
+    assert fresh.tiling == earlier.tiling
+    x, unit_B = torch.rand(1, 3, 20, 22), torch.tensor([0.4])
+    assert torch.equal(fresh(x, unit_B, (20, 22)), earlier(x, unit_B, (20, 22)))
+
+
+def test_a_table_has_its_entries_at_its_knots() -> None:
+    for kind in (QualityTable, FineQualityTable):
+        table = kind(2, -1.0, 1.0)
+        nn.init.normal_(table.table)
+        knots = torch.linspace(0, 1, table.num_knots) ** (1 / table.power)
+        assert torch.allclose(table(knots)[:, :, 0, 0], table.table, atol=1e-4)
+    assert [FineQualityTable.unit(knot) for knot in (0, 4, 16)] == [0, 1 / 16, 1]
 
 
 def test_in_use_the_gains_of_a_quality_are_in_the_weights() -> None:

@@ -92,6 +92,24 @@ def test_some_pictures_are_coded_as_grey_files(workshop: Workshop, monkeypatch: 
             assert all(np.array_equal(channel, decoded) for channel in grey[0].decoded.numpy())
 
 
+def test_crops_of_which_next_to_nothing_is_kept_are_drawn_again(workshop: Workshop) -> None:
+    """Most of this picture is flat, and so would most of its crops be."""
+    mostly_flat = np.full((512, 128, 3), 128, np.uint8)
+    mostly_flat[:128] = skimage.data.astronaut()[:128, :128]
+    workshop = replace(workshop, source=OnePicture(mostly_flat))
+    shares = []
+    for least_bpp in (0.0, phases.LEAST_BPP):
+        pool = CodedPool(
+            workshop.room, workshop.source, plain_describe(1), workshop.config, 0, least_bpp=least_bpp
+        )
+        pool.batch(0)
+        crops = [future.result() for future in pool.jobs.values()]
+        shares.append(np.mean([crop.net_bits < phases.LEAST_BPP * 64 * 64 for crop in crops]))
+    assert shares[1] < 0.3 < 0.5 < shares[0]
+    post = PostPhase(workshop, plain_describe(1), 0, 1e-3)
+    assert post.pool.least_bpp == phases.LEAST_BPP
+
+
 def test_bits_are_net_of_what_any_file_costs(workshop: Workshop) -> None:
     flat, photo = np.full((64, 64, 3), 128, np.uint8), skimage.data.astronaut()[:64, :64].copy()
     flat_bits = workshop.room.roundtrip(flat, 50).net_bits
