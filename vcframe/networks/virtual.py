@@ -123,8 +123,8 @@ class DeadZone(nn.Module):
 
     steps = torch.logspace(-0.5, 2.8, 500)
     """Those that `calibrate` tries, in grey levels."""
-    num_judged = 1536
-    """Blocks that they are judged by."""
+    num_judged = 500
+    """Blocks that they are judged by, evenly spread."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -177,10 +177,8 @@ class DeadZone(nn.Module):
 
     def calibrate(self, knot: int, given: Tensor, found: Tensor) -> None:
         """Set steps and rounded shares at a knot, from coefficients before and after the codec."""
-        size = given.shape[1]
-        given, found = (
-            255 * part.transpose(0, 1).reshape(size, -1)[:, : self.num_judged] for part in (given, found)
-        )
+        size, apart = given.shape[1], max(given[:, 0].numel() // self.num_judged, 1)
+        given, found = (255 * part.transpose(0, 1).reshape(size, -1)[:, ::apart] for part in (given, found))
         for i in range(size):
             x, y = given[i], found[i]
             whole = (x / self.steps[:, None]).round()
