@@ -140,6 +140,16 @@ def test_a_picture_is_restored_at_the_quality_level_that_suits_it(tile_side: int
     )
 
 
+def test_a_file_is_decoded_once_for_its_coefficients_and_its_psnr(monkeypatch: pytest.MonkeyPatch) -> None:
+    codec = REGISTRY.codec("jpeg")
+    coded, calls = Way(PHOTO, codec, adapted_model(codec), 1).compress(20), []
+    decode = type(codec).decode
+    monkeypatch.setattr(type(codec), "decode", lambda self, data: calls.append(data) or decode(self, data))
+    assert coded.adapted is not coded
+    assert coded.adapted.psnr_db > coded.psnr_db
+    assert len(calls) == 1
+
+
 @pytest.mark.parametrize("name", ["jpeg", "webp", "jpeg2000", "hevc"])
 def test_a_target_in_bytes_is_kept_with_coefficients(name: str) -> None:
     codec = REGISTRY.codec(name)

@@ -30,6 +30,8 @@ class Compressed:
     """How it was coded."""
     payload: Payload | None = None
     """What was added to the codec's file."""
+    known_decoded: Image | None = None
+    """`decoded`, where it has been worked out already."""
 
     @property
     def num_bytes(self) -> int:
@@ -48,9 +50,22 @@ class Compressed:
         return self.way.scale
 
     @functools.cached_property
+    def decoded(self) -> Image:
+        """The description as the codec decodes it, of a file with a payload; decoded when first asked for."""
+        if self.known_decoded is not None:
+            return self.known_decoded
+        unpacked = unpack(self.data, [self.way.codec])
+        assert unpacked is not None
+        return decode_description(unpacked, self.way.codec)
+
+    @functools.cached_property
     def psnr_db(self) -> float:
         """PSNR of what the file restores to; the file is decoded when this is first asked for."""
-        return psnr(self.way.image, self.way.restore(self.data))
+        image, model = self.way.image, self.way.model
+        if self.payload is None or model is None:
+            return psnr(image, self.way.restore(self.data))
+        size = image.shape[0], image.shape[1]
+        return psnr(image, restore_decoded(self.decoded, self.payload, model, size))
 
     @functools.cached_property
     def adapted(self) -> Compressed:
@@ -106,16 +121,16 @@ class Way:
             return coded
         assert self.model is not None
         assert self.scale is not None
-        unpacked = unpack(coded.data, [self.codec])
-        assert unpacked is not None
-        decoded = decode_description(unpacked, self.codec)
         level, coefficients = self.model.adapt(
-            self.image, decoded, coded.payload.level, self.scale, coded.num_bytes
+            self.image, coded.decoded, coded.payload.level, self.scale, coded.num_bytes
         )
         payload = replace(coded.payload, level=level, coefficients=coefficients)
         if payload == coded.payload:
             return coded
-        return replace(coded, data=pack(self.codec, unpacked.stream, payload), payload=payload)
+        unpacked = unpack(coded.data, [self.codec])
+        assert unpacked is not None
+        data = pack(self.codec, unpacked.stream, payload)
+        return replace(coded, data=data, payload=payload, known_decoded=coded.decoded)
 
     @functools.cached_property
     def _num_directions(self) -> int:
