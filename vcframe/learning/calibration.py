@@ -14,7 +14,10 @@ NUM_CROPS = 6
 
 
 def calibrate(shop: Workshop) -> None:
-    """Give a fresh virtual codec its quantisation steps; those of another kind learn alone."""
+    """Give a fresh virtual codec its quantisation steps; those of another kind learn alone.
+
+    It is where it was made, on the processor: a run places its networks later.
+    """
     config, virtual = shop.config, shop.networks.virtual
     if config.schedule not in ("joint", "virtual") or not isinstance(virtual, SmallVirtualCodec):
         return
@@ -26,5 +29,4 @@ def calibrate(shop: Workshop) -> None:
     for knot in range(FineQualityTable.num_knots):
         quality = shop.room.codec.quality_scale.native(FineQualityTable.unit(knot))
         coding = [shop.room.threads.submit(shop.room.roundtrip, part, quality) for part in descriptions]
-        decoded_BCHW = to_tensor([future.result().picture for future in coding])
-        virtual.calibrate(knot, *shop.engine.to(x_BCHW, decoded_BCHW))
+        virtual.calibrate(knot, x_BCHW, to_tensor([future.result().picture for future in coding]))
